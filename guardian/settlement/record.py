@@ -1,0 +1,127 @@
+"""The durable record of one authorization, and the moves it can make. No I/O, no clock.
+
+A record is immutable: a move gives the next version, which the store writes only where the
+version it read is still the newest (compare-and-set). Times are Unix seconds, amounts atomic units.
+"""
+
+import msgspec
+
+from guardian.settlement.states import (
+    Answer,
+    AnswerEvent,
+    Money,
+    MoneyEvent,
+    answer_after,
+    is_orphan,
+    is_unpaid,
+    money_after,
+)
+from guardian.wire.names import Address, Network, Nonce, TxHash
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One line of the audit trail. at: Unix seconds; note: why, free of secrets."""
+
+    at: float
+    name: str
+    money: Money
+    answer: Answer
+    note: str = ""
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """What the guardian knows of one authorization.
+
+    key: the identity, `network/asset/payer/nonce`; id: its public short form for /payments/<id>.
+    body: the request as received, kept while it may have to be sent again; it holds a signature
+    and never leaves the store. transaction: proven by the chain (or reported, where unwatched);
+    hint: the newest hash a facilitator reported, which proves nothing.
+    """
+
+    key: str
+    id: str
+    version: int = 0
+    money: Money = Money.IDLE
+    answer: Answer = Answer.NONE
+    x402_version: int
+    scheme: str
+    method: str
+    network: Network
+    network_as_sent: str
+    asset: Address
+    payer: Address
+    pay_to: Address
+    amount: int
+    nonce: Nonce
+    resource: str = ""
+    valid_before: int | None = None
+    signature_hash: str = ""
+    watched: bool = False
+    tainted: bool = False
+    attempts: int = 0
+    facilitator: str = ""
+    transaction: TxHash | None = None
+    chain_proven: bool = False
+    hint: TxHash | None = None
+    reason: str = ""
+    message: str = ""
+    paid_by: str = ""
+    replayed_by: str = ""
+    created_at: float
+    updated_at: float
+    body: bytes = b""
+    events: tuple[Event, ...] = ()
+
+    @property
+    def orphan(self) -> bool:
+        """Charged, and nobody was handed the success."""
+        return is_orphan(self.money, self.answer)
+
+    @property
+    def unpaid(self) -> bool:
+        """Handed out as paid, and the money never moved."""
+        return is_unpaid(self.money, self.answer)
+
+
+EVENTS_KEPT = 200
+"""Bound of the audit trail: far above any real life of a record, so that no loop can grow one."""
+
+
+def after_money(
+    record: Settlement, event: MoneyEvent, *, now: float, note: str = "", **changes: object
+) -> Settlement:
+    """The next version of a record after a money event; raises IllegalMove."""
+    return _next(record, money_after(record.money, event), record.answer, event, now, note, changes)
+
+
+def after_answer(
+    record: Settlement, event: AnswerEvent, *, now: float, note: str = "", **changes: object
+) -> Settlement:
+    """The next version of a record after an answer event; raises IllegalMove."""
+    return _next(record, record.money, answer_after(record.answer, event), event, now, note, changes)
+
+
+def noted(record: Settlement, name: str, *, now: float, note: str = "", **changes: object) -> Settlement:
+    """The next version with new facts and no move: a hint, an attempt's reply."""
+    return _next(record, record.money, record.answer, name, now, note, changes)
+
+
+def _next(
+    record: Settlement,
+    money: Money,
+    answer: Answer,
+    name: str,
+    now: float,
+    note: str,
+    changes: dict[str, object],
+) -> Settlement:
+    line = Event(at=now, name=str(name), money=money, answer=answer, note=note)
+    return msgspec.structs.replace(
+        record,
+        version=record.version + 1,
+        money=money,
+        answer=answer,
+        updated_at=now,
+        events=(*record.events, line)[-EVENTS_KEPT:],
+        **changes,
+    )

@@ -1,0 +1,71 @@
+"""What every store promises. One test suite runs over all implementations.
+
+Every method raises StoreUnavailable when the backend cannot answer; nothing is then sent (law 10).
+A method that writes returns only when the write is durable.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from guardian.settlement.record import Settlement
+from guardian.wire.names import Address, Network
+
+
+class Claim:
+    """The outcome of a claim.
+
+    record: what the store holds now for this key (the new one when created).
+    blocking: other records of the same purchase that are in doubt, or paid and not handed out
+    (law 5), oldest first; found in the same transaction as the insert. They block only a
+    created record.
+    """
+
+    __slots__ = ("blocking", "created", "record")
+
+    def __init__(self, record: Settlement, *, created: bool, blocking: Sequence[Settlement] = ()) -> None:
+        self.record = record
+        self.created = created
+        self.blocking = tuple(blocking)
+
+
+class Store(Protocol):
+    """The durable record."""
+
+    async def open(self) -> None:
+        """Connect, create or upgrade the schema."""
+
+    async def close(self) -> None:
+        """Finish queued writes and let go; idempotent."""
+
+    async def ping(self) -> None:
+        """Prove that a write would succeed, or raise StoreUnavailable."""
+
+    async def claim(self, new: Settlement) -> Claim:
+        """Insert unless the key exists. With a blocking purchase the insert still happens, but
+        with `money = idle` whatever `new.money` says: nothing may be sent for it yet."""
+
+    async def update(self, old: Settlement, new: Settlement) -> None:
+        """Write `new` where the stored version is still `old.version`; else raise StaleRecord."""
+
+    async def get(self, key: str) -> Settlement | None: ...
+
+    async def get_by_id(self, id: str) -> Settlement | None: ...
+
+    async def open_records(self) -> list[Settlement]:
+        """Everything whose truth is not final: money open (idle, pending, unresolved, polling), or
+        watched and `confirmed` without chain_proven. Oldest first."""
+
+    async def of_purchase(
+        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
+    ) -> list[Settlement]:
+        """Records of one purchase that are in doubt, or paid and not accepted, oldest first."""
+
+    async def page(
+        self,
+        *,
+        money: Sequence[str] = (),
+        orphans: bool = False,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> list[Settlement]:
+        """Newest first by created_at; `orphans` keeps only what is_orphan says."""
