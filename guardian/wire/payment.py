@@ -1,0 +1,220 @@
+"""A payment as a view over the body of /verify or /settle, x402 v1 and v2. No I/O.
+
+Strict about what matters for money, tolerant of all else: the body itself is forwarded as received.
+What identifies a payment by scheme lives in `identity`, how a field is read in `fields`.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from guardian.errors import BadPayment
+from guardian.wire.fields import (
+    Json,
+    address_at,
+    found,
+    object_at,
+    parse_body,
+    refuse_twins,
+    text_at,
+    text_of,
+    uint_at,
+    uint_of,
+)
+from guardian.wire.identity import Method, Signed, read_signed
+from guardian.wire.names import Address, Network, Nonce
+from guardian.wire.networks import network_of
+
+__all__ = ["Method", "Payment", "read_payment"]
+
+MAX_RESOURCE_CHARS = 2048
+"""Longer resources are kept as their hash: they only have to be told apart."""
+
+MAX_SECONDS = 2**53
+"""Bound for `maxTimeoutSeconds`: what a float in seconds holds exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One payment, read from a request.
+
+    key: the identity, by method:
+        EIP3009  network/asset/payer/nonce
+        PERMIT2  network/permit2/payer/nonce
+        SVM      network/svm/<sha256 of the message>
+        BATCH    network/batch/<type>/<channel>/<nonce or cumulative amount>
+        OPAQUE   network/scheme/sha256:<hash of the canonical payload>
+    id: the key's public short form. network: CAIP-2 where the name is known, else as sent.
+    amount: what the requirements ask (atomic units; a ceiling for `upto` at /verify).
+    authorization_to, authorization_value: what was signed, which may differ from pay_to and amount.
+    nonce: "" says that the payload names nothing that makes it unique (opaque ones; a batch sweep).
+    signature_hash: sha256 of the signature's bytes; for SVM of the whole transaction; "" without one.
+    """
+
+    key: str
+    id: str
+    x402_version: int
+    scheme: str
+    method: Method
+    network: Network
+    network_as_sent: str
+    asset: Address
+    payer: Address
+    pay_to: Address
+    amount: int
+    nonce: Nonce
+    resource: str
+    valid_after: int | None
+    valid_before: int | None
+    max_timeout_s: int | None
+    signature: str = field(repr=False)
+    signature_hash: str
+    domain_name: str
+    domain_version: str
+    authorization_to: str
+    authorization_value: int | None
+
+
+def read_payment(body: bytes) -> Payment:
+    """The payment in a request body. Raises BadPayment (field, found, cure) and nothing else.
+
+    Keys that stand twice, or in two spellings that differ in case, are refused where they could make
+    the facilitator settle another payment than the one read here; in extensions they pass.
+    """
+    root = parse_body(body)
+    wrapper = object_at(root, "paymentPayload", "")
+    terms = object_at(root, "paymentRequirements", "")
+    payload = object_at(wrapper, "payload", "paymentPayload.")
+    for part, path in ((root, "body"), (wrapper, "paymentPayload"), (terms, "paymentRequirements")):
+        refuse_twins(part, path)
+    accepted = wrapper.get("accepted")
+    if type(accepted) is dict:
+        refuse_twins(accepted, "paymentPayload.accepted")
+    scheme = _scheme(terms, wrapper)
+    network, as_sent = _network(terms, wrapper)
+    asset = _asset(terms, wrapper)
+    signed = read_signed(network, scheme, asset, payload)
+    return _payment(
+        root, wrapper, terms, signed, scheme=scheme, network=network, as_sent=as_sent, asset=asset
+    )
+
+
+def _payment(
+    root: Json,
+    wrapper: Json,
+    terms: Json,
+    signed: Signed,
+    *,
+    scheme: str,
+    network: Network,
+    as_sent: str,
+    asset: Address,
+) -> Payment:
+    strict = signed.method in (Method.EIP3009, Method.PERMIT2)
+    if strict:
+        address_at(terms, "asset", "paymentRequirements.")
+    extra = terms.get("extra")
+    domain: Json = extra if type(extra) is dict else {}
+    return Payment(
+        key=signed.key,
+        id="pay_" + hashlib.sha256(signed.key.encode()).hexdigest()[:32],
+        x402_version=_version(root, wrapper, terms),
+        scheme=scheme,
+        method=signed.method,
+        network=network,
+        network_as_sent=as_sent,
+        asset=asset,
+        payer=signed.payer,
+        pay_to=address_at(terms, "payTo", "paymentRequirements.") if strict else _account(terms.get("payTo")),
+        amount=_amount(terms, strict=strict),
+        nonce=signed.nonce,
+        resource=_resource(wrapper, terms),
+        valid_after=signed.valid_after,
+        valid_before=signed.valid_before,
+        max_timeout_s=_seconds(terms.get("maxTimeoutSeconds")),
+        signature=signed.signature,
+        signature_hash=signed.signature_hash,
+        domain_name=text_of(domain.get("name")),
+        domain_version=text_of(domain.get("version")),
+        authorization_to=signed.to,
+        authorization_value=signed.value,
+    )
+
+
+def _scheme(terms: Json, wrapper: Json) -> str:
+    scheme = text_at(terms, "scheme", "paymentRequirements.", "name the scheme, e.g. exact")
+    for place, other in _said_elsewhere(wrapper, "scheme"):
+        if other != scheme:
+            raise BadPayment(place, found(other), "name the scheme of paymentRequirements.scheme")
+    return scheme
+
+
+def _network(terms: Json, wrapper: Json) -> tuple[Network, str]:
+    """(network, as sent) of the requirements; refused where the payload names another one."""
+    path = "paymentRequirements.network"
+    cure = "name the network as CAIP-2 (eip155:8453) or by its v1 name (base)"
+    sent = text_at(terms, "network", "paymentRequirements.", cure)
+    network = network_of(sent)
+    if network is None:
+        raise BadPayment(path, found(sent), cure)
+    for place, other in _said_elsewhere(wrapper, "network"):
+        if type(other) is not str or network_of(other) != network:
+            raise BadPayment(place, found(other), f"name the network of {path}, {sent}")
+    return network, sent
+
+
+def _asset(terms: Json, wrapper: Json) -> Address:
+    asset = _account(terms.get("asset"))
+    for place, other in _said_elsewhere(wrapper, "asset"):
+        if _account(other) != asset:
+            raise BadPayment(place, found(other), "name the asset of paymentRequirements.asset")
+    return asset
+
+
+def _said_elsewhere(wrapper: Json, key: str) -> list[tuple[str, object]]:
+    """What the payload itself says about a key: v2 in `accepted`, v1 beside the payload."""
+    said: list[tuple[str, object]] = []
+    accepted = wrapper.get("accepted")
+    if type(accepted) is dict and accepted.get(key) is not None:
+        said.append((f"paymentPayload.accepted.{key}", accepted[key]))
+    if wrapper.get(key) is not None:
+        said.append((f"paymentPayload.{key}", wrapper[key]))
+    return said
+
+
+def _account(value: object) -> Address:
+    """An account as sent, EVM in lower case, "" for what is none."""
+    text = text_of(value)
+    return Address(text.lower() if text[:2] in ("0x", "0X") else text)
+
+
+def _amount(terms: Json, *, strict: bool) -> int:
+    """v2 says `amount`, v1 `maxAmountRequired`; 0 where a scheme that we do not know names none."""
+    key = "amount" if "amount" in terms or "maxAmountRequired" not in terms else "maxAmountRequired"
+    if strict:
+        return uint_at(terms, key, "paymentRequirements.")
+    return uint_of(terms.get(key)) or 0
+
+
+def _version(root: Json, wrapper: Json, terms: Json) -> int:
+    for part in (root, wrapper):
+        version = part.get("x402Version")
+        if type(version) is int and 0 < version < 1000:
+            return version
+    return 1 if "maxAmountRequired" in terms else 2
+
+
+def _resource(wrapper: Json, terms: Json) -> str:
+    """The URL that is paid for: v2 in the payload, v1 in the requirements; "" where none is named."""
+    resource = wrapper.get("resource") or terms.get("resource")
+    if type(resource) is dict:
+        resource = resource.get("url")
+    if type(resource) is not str:
+        return ""
+    if len(resource) > MAX_RESOURCE_CHARS:
+        return "sha256:" + hashlib.sha256(resource.encode()).hexdigest()
+    return resource
+
+
+def _seconds(value: object) -> int | None:
+    seconds = uint_of(value)
+    return seconds if seconds is not None and seconds <= MAX_SECONDS else None
