@@ -35,7 +35,9 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     key: the identity, `network/asset/payer/nonce`; id: its public short form for /payments/<id>.
     body: the request as received, kept while it may have to be sent again; it holds a signature
     and never leaves the store. transaction: proven by the chain (or reported, where unwatched);
-    hint: the newest hash a facilitator reported, which proves nothing.
+    hint: the newest hash a facilitator reported, which proves nothing. vouched: a facilitator has
+    accepted this very signature; reopens: it failed without ever being executed, so that the same
+    authorization may be presented again.
     """
 
     key: str
@@ -56,6 +58,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     resource: str = ""
     valid_before: int | None = None
     signature_hash: str = ""
+    vouched: bool = False
+    reopens: bool = False
     watched: bool = False
     tainted: bool = False
     attempts: int = 0
@@ -81,6 +85,12 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     def unpaid(self) -> bool:
         """Handed out as paid, and the money never moved."""
         return is_unpaid(self.money, self.answer)
+
+
+def begun(fresh: Settlement, money: Money) -> Settlement:
+    """A new record with the first line of its audit trail: claimed, and to be sent at once or not."""
+    line = Event(at=fresh.created_at, name="claimed", money=money, answer=fresh.answer)
+    return msgspec.structs.replace(fresh, money=money, events=(line,))
 
 
 EVENTS_KEPT = 200

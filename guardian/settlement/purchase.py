@@ -1,0 +1,69 @@
+"""One purchase, one payment (law 5): which records are of one purchase, and which of them block.
+
+Pure functions that every store uses, so that all of them answer alike. No I/O, no clock.
+"""
+
+from typing import Protocol
+
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import IN_DOUBT, PAID, UNPAID, Answer
+from guardian.wire.payment import Payment
+from guardian.wire.names import Address, Network
+
+
+class Purchase(Protocol):
+    """What names a purchase, on a record and on a payment that has none yet."""
+
+    @property
+    def network(self) -> Network: ...
+    @property
+    def asset(self) -> Address: ...
+    @property
+    def payer(self) -> Address: ...
+    @property
+    def pay_to(self) -> Address: ...
+    @property
+    def amount(self) -> int: ...
+    @property
+    def resource(self) -> str: ...
+
+
+def same_purchase(a: Purchase, b: Purchase) -> bool:
+    """Same payer, payee, token, amount and network, and no two different resources named."""
+    return (
+        a.payer == b.payer
+        and a.pay_to == b.pay_to
+        and a.amount == b.amount
+        and a.asset == b.asset
+        and a.network == b.network
+        and (a.resource == b.resource or not a.resource or not b.resource)
+    )
+
+
+def is_unsettled_purchase(record: Settlement) -> bool:
+    """In doubt, or paid and not accepted: what a purchase lookup finds."""
+    return record.money in IN_DOUBT or (record.money in PAID and record.answer is not Answer.ACCEPTED)
+
+
+def blocks(other: Settlement, new: Settlement) -> bool:
+    """Whether `other` forbids sending `new`: same purchase, and in doubt or charged for nothing.
+
+    A record that another one paid for never moved money of its own, so it blocks nobody.
+    """
+    return (
+        (other.money in IN_DOUBT or other.orphan)
+        and not other.paid_by
+        and other.key != new.key
+        and same_purchase(other, new)
+    )
+
+
+def is_disposable(record: Settlement) -> bool:
+    """Whether retention may delete it: terminal, and no orphan and no unpaid delivery.
+
+    `confirmed` is terminal only with the chain's proof, or where no chain is watched.
+    """
+    if record.money in PAID:
+        proven = record.chain_proven or not record.watched
+        return proven and record.answer is Answer.ACCEPTED
+    return record.money in UNPAID and not record.unpaid

@@ -1,0 +1,166 @@
+"""What a reply says, before anybody judges it: its shape, listed reasons, every text, a hash. Pure.
+
+`guardian.wire.reply` gives one reason and one message to pass on; this keeps every string of the body,
+because a sign of a broadcast counts wherever it stands. Tolerant and bounded; nothing here raises.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import orjson
+
+from guardian.settlement.reasons import ERROR_TYPES, REASONS
+from guardian.settlement.verdict import Operation, Outcome
+
+MAX_BODY = 262_144
+MAX_VALUES = 2_048
+"""Bytes and values looked at. A body with more is no error report: its text is too long to be judged,
+which leaves a settle in doubt."""
+
+MAX_SHOWN = 500
+"""Characters of a facilitator's text that go on into records, logs and answers."""
+
+_HASH_KEYS = frozenset({"transaction", "transactionHash", "transaction_hash", "txHash", "tx_hash"})
+_SILENT_KEYS = frozenset(
+    {
+        "payer",
+        "network",
+        "asset",
+        "payTo",
+        "from",
+        "to",
+        "nonce",
+        "signature",
+        "salt",
+        "channelId",
+        "paymentId",
+    }
+    | {"correlationId", "errorLink", "requestId", "timestamp", "path", "url", "input", "resource"}
+)
+"""Keys whose strings are names, not words: they would be mistaken for a hash or a sign."""
+
+_HASH = re.compile(r"(?<![0-9a-zA-Z])0x[0-9a-fA-F]{64}(?![0-9a-zA-Z])")
+_BASE58_SIGNATURE = re.compile(r"(?<![0-9A-Za-z])[1-9A-HJ-NP-Za-km-z]{86,88}(?![0-9A-Za-z])")
+_NO_HASH = re.compile(r"(?:0x0*|null|none|undefined|n/a|nil)?", re.IGNORECASE)
+_TOKEN = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+_WRAPPED = re.compile(r"\((\d{3})\):? ?(\{.*)", re.DOTALL)
+_SECRET = re.compile(r"(?:0x)?[0-9a-fA-F]{65,}|\beyJ[\w.\-]{16,}|\b[Bb]earer\s+\S+")
+
+
+class Shape(Enum):
+    """What kind of body it is."""
+
+    EMPTY = auto()
+    HTML = auto()
+    OBJECT = auto()
+    OTHER = auto()  # plain text, or JSON that is no object
+
+
+@dataclass(frozen=True, slots=True)
+class Saying:
+    """listed: the listed reason that the body names, the most doubtful one where it names several;
+    text: every string of the body, listed reasons taken out; transaction: a hash, wherever it stands;
+    error_type: a generic one of `ERROR_TYPES`; wrapped: another facilitator reply quoted in this one."""
+
+    shape: Shape
+    listed: str = ""
+    text: str = ""
+    transaction: str = ""
+    error_type: str = ""
+    wrapped: tuple[int, bytes] | None = None
+
+
+def read_saying(operation: Operation, body: bytes) -> Saying:
+    """What a body says."""
+    start = body[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start and not body.strip():
+        return Saying(Shape.EMPTY)
+    text = body[:MAX_BODY].decode("utf-8", "replace")
+    if start.startswith(b"<"):
+        return Saying(Shape.HTML, transaction=_hash_in(text))
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return _read_texts(operation, Shape.OTHER, [text])
+    if not isinstance(document, dict):
+        return _read_texts(operation, Shape.OTHER, [said for _, said in _strings(document)])
+    return _read_object(operation, document)
+
+
+def named(transaction: str) -> str:
+    """A reported transaction id, or "" where the report is a place-holder for none."""
+    return "" if _NO_HASH.fullmatch(transaction.strip()) else transaction.strip()
+
+
+def shown(text: str) -> str:
+    """A facilitator's text as it may be logged and handed on: short, without signatures and tokens."""
+    text = _SECRET.sub("…", text[: 8 * MAX_SHOWN])
+    return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+
+
+def _read_object(operation: Operation, document: dict[str, object]) -> Saying:
+    strings = _strings(document)
+    error_type = document.get("errorType")
+    error_type = error_type if isinstance(error_type, str) and error_type in ERROR_TYPES else ""
+    texts = [text for key, text in strings if key not in _SILENT_KEYS | _HASH_KEYS and key != "errorType"]
+    reported = next((text for key, text in strings if key in _HASH_KEYS and named(text)), "")
+    if not error_type:
+        texts += [text for key, text in strings if key == "errorType"]
+    return _read_texts(operation, Shape.OBJECT, texts, reported, error_type)
+
+
+def _read_texts(
+    operation: Operation, shape: Shape, texts: list[str], reported: str = "", error_type: str = ""
+) -> Saying:
+    tokens = [
+        token for text in texts for token in _TOKEN.findall(text[:MAX_BODY].lower()) if token in REASONS
+    ]
+    text = " | ".join(texts)
+    if tokens:
+        text = re.sub(
+            "|".join(sorted(map(re.escape, set(tokens)), key=len, reverse=True)), " ", text, flags=re.I
+        )
+    return Saying(
+        shape,
+        listed=_most_doubtful(operation, tokens),
+        text=text,
+        transaction=reported or _hash_in(text),
+        error_type=error_type,
+        wrapped=_wrapped_in(texts),
+    )
+
+
+def _strings(document: object) -> list[tuple[str, str]]:
+    """Every string with the key it stands under, in order."""
+    strings: list[tuple[str, str]] = []
+    left: list[tuple[str, object]] = [("", document)]
+    for _ in range(MAX_VALUES):
+        if not left:
+            return strings
+        key, value = left.pop()
+        if isinstance(value, str):
+            strings.append((key, value))
+        elif isinstance(value, dict):
+            left.extend((name, child) for name, child in reversed(value.items()))
+        elif isinstance(value, list):
+            left.extend((key, child) for child in reversed(value))
+    return [*strings, ("", " " * MAX_BODY)]
+
+
+def _most_doubtful(operation: Operation, tokens: list[str]) -> str:
+    in_doubt = (Outcome.SETTLEMENT, Outcome.UNKNOWN)
+    doubtful = (token for token in tokens if REASONS[token].outcome(operation) in in_doubt)
+    return next(doubtful, tokens[0] if tokens else "")
+
+
+def _hash_in(text: str) -> str:
+    found = _HASH.search(text) or _BASE58_SIGNATURE.search(text)
+    return named(found.group()) if found else ""
+
+
+def _wrapped_in(texts: Iterable[str]) -> tuple[int, bytes] | None:
+    """`Facilitator settle failed (500): {json}`, as a Python SDK in between writes it."""
+    found = next((match for text in texts if (match := _WRAPPED.search(text))), None)
+    return (int(found.group(1)), found.group(2).encode("utf-8", "replace")) if found else None
