@@ -10,6 +10,9 @@ from typing import Protocol
 from guardian.settlement.record import Settlement
 from guardian.wire.names import Address, Network
 
+PAGE_LIMIT = 1000
+"""The most records that one page gives, whatever is asked: a dashboard must not stall the reads."""
+
 
 class Claim:
     """The outcome of a claim.
@@ -52,8 +55,9 @@ class Store(Protocol):
     async def get_by_id(self, id: str) -> Settlement | None: ...
 
     async def open_records(self) -> list[Settlement]:
-        """Everything whose truth is not final: money open (idle, pending, unresolved, polling), or
-        watched and `confirmed` without chain_proven. Oldest first."""
+        """Everything whose truth is not final: money open (idle, pending, unresolved, polling),
+        `confirmed`, watched and without chain_proven, or paid and nobody told yet (answer none or
+        held: a crash came between). Oldest first."""
 
     async def of_purchase(
         self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
@@ -69,3 +73,9 @@ class Store(Protocol):
         before: float | None = None,
     ) -> list[Settlement]:
         """Newest first by created_at; `orphans` keeps only what is_orphan says."""
+
+    async def prune(self, before: float, limit: int) -> int:
+        """Delete at most `limit` finished records last moved before `before` (Unix seconds) and say
+        how many went. What settlement.purchase.is_disposable denies stays at any age: open records,
+        unproven successes on watched networks, orphans, unpaid deliveries."""
+        ...

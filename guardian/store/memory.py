@@ -1,0 +1,128 @@
+"""The store without a disk: for tests and trials. It keeps every promise but durability."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_purchase
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import OPEN, Money
+from guardian.store.protocol import PAGE_LIMIT, Claim
+from guardian.wire.names import Address, Network
+
+_Purchase = tuple[str, str, str, str, int]
+
+
+class MemoryStore:
+    """Records in a dict, in the order of their claims; gone with the process."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Settlement] = {}
+        self._keys_by_id: dict[str, str] = {}
+        self._keys_by_purchase: dict[_Purchase, dict[str, None]] = {}
+        self._open = False
+
+    async def open(self) -> None:
+        self._open = True
+
+    async def close(self) -> None:
+        self._open = False
+
+    async def ping(self) -> None:
+        self._check_open()
+
+    async def claim(self, new: Settlement) -> Claim:
+        self._check_open()
+        held = self._records.get(new.key)
+        if held is not None:
+            return Claim(held, created=False)
+        blocking = [other for other in self._purchase(_purchase_of(new)) if blocks(other, new)]
+        if blocking:
+            new = msgspec.structs.replace(new, money=Money.IDLE)
+        self._records[new.key] = new
+        self._keys_by_id[new.id] = new.key
+        self._keys_by_purchase.setdefault(_purchase_of(new), {})[new.key] = None
+        return Claim(new, created=True, blocking=blocking)
+
+    async def update(self, old: Settlement, new: Settlement) -> None:
+        self._check_open()
+        held = self._records.get(old.key)
+        if held is None or held.version != old.version:
+            raise StaleRecord(f"{old.id} is no longer at version {old.version}")
+        self._records[old.key] = new
+
+    async def get(self, key: str) -> Settlement | None:
+        self._check_open()
+        return self._records.get(key)
+
+    async def get_by_id(self, id: str) -> Settlement | None:
+        self._check_open()
+        return self._records.get(self._keys_by_id.get(id, ""))
+
+    async def open_records(self) -> list[Settlement]:
+        self._check_open()
+        return _oldest_first(record for record in self._records.values() if _is_open(record))
+
+    async def of_purchase(
+        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
+    ) -> list[Settlement]:
+        self._check_open()
+        return self._purchase((network, payer, pay_to, asset, amount))
+
+    async def page(
+        self,
+        *,
+        money: Sequence[str] = (),
+        orphans: bool = False,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> list[Settlement]:
+        self._check_open()
+        found = [
+            record
+            for record in self._records.values()
+            if (not money or record.money in money)
+            and (not orphans or record.orphan)
+            and (before is None or record.created_at < before)
+        ]
+        found.reverse()
+        found.sort(key=lambda record: record.created_at, reverse=True)
+        return found[: max(0, min(limit, PAGE_LIMIT))]
+
+    async def prune(self, before: float, limit: int) -> int:
+        self._check_open()
+        old = _oldest_first(
+            record
+            for record in self._records.values()
+            if record.updated_at < before and is_disposable(record)
+        )[: max(0, limit)]
+        for record in old:
+            del self._records[record.key]
+            del self._keys_by_id[record.id]
+            siblings = self._keys_by_purchase[_purchase_of(record)]
+            del siblings[record.key]
+            if not siblings:
+                del self._keys_by_purchase[_purchase_of(record)]
+        return len(old)
+
+    def _purchase(self, purchase: _Purchase) -> list[Settlement]:
+        records = (self._records[key] for key in self._keys_by_purchase.get(purchase, ()))
+        return _oldest_first(record for record in records if is_unsettled_purchase(record))
+
+    def _check_open(self) -> None:
+        if not self._open:
+            raise StoreUnavailable("the store is not open")
+
+
+def _purchase_of(record: Settlement) -> _Purchase:
+    return (record.network, record.payer, record.pay_to, record.asset, record.amount)
+
+
+def _is_open(record: Settlement) -> bool:
+    unproven = record.watched and record.money is Money.CONFIRMED and not record.chain_proven
+    return record.money in OPEN or unproven
+
+
+def _oldest_first(records: Iterable[Settlement]) -> list[Settlement]:
+    return sorted(records, key=lambda record: record.created_at)

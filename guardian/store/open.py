@@ -1,0 +1,25 @@
+"""From a store URL to a store that is not open yet. Nothing else lives here."""
+
+from guardian.errors import PolicyError
+from guardian.store.memory import MemoryStore
+from guardian.store.protocol import Store
+from guardian.store.sqlite import SqliteStore
+
+_SQLITE = "sqlite:///"
+_CURE = "use sqlite:///relative/path, sqlite:////absolute/path or memory://"
+
+
+def open_store(url: str) -> Store:
+    """The store that a URL names; raises PolicyError. Call `await store.open()` before use."""
+    if url in ("memory://", "memory:"):
+        return MemoryStore()
+    if url.startswith(_SQLITE):
+        path = url.removeprefix(_SQLITE)
+        if not path or path == ":memory:":
+            raise PolicyError(f"store: a sqlite URL names a file; {_CURE}")
+        return SqliteStore(path)
+    scheme = url.partition(":")[0]
+    if scheme in ("redis", "rediss"):
+        raise PolicyError(f"store: redis is not yet in this version; {_CURE}")
+    # The URL itself stays out of the message: it may hold a password.
+    raise PolicyError(f"store: no store is called {scheme[:20]!r}; {_CURE}")

@@ -1,0 +1,223 @@
+"""The embedded store: one SQLite file, one writing thread, one reading thread.
+
+SQL of the record lives here; threads and commits in lane.py, the file itself in schema.py. Every
+job makes one writing statement at most, and does everything else that can fail before it.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.settlement.purchase import blocks, is_disposable
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import Money
+from guardian.store.lane import Lane, unavailable
+from guardian.store.protocol import PAGE_LIMIT, Claim
+from guardian.store.schema import OPEN, UNSETTLED, connect_reader, connect_writer, lock_file
+from guardian.wire.names import Address, Network
+
+PRUNE_LIMIT = 1_000
+"""Records looked at per prune job: the writer must not keep payments waiting for housekeeping."""
+
+_INSERT = "INSERT INTO settlement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING"
+_UPDATE = (
+    "UPDATE settlement SET version = ?, money = ?, answer = ?, updated_at = ?, watched = ?,"
+    " chain_proven = ?, data = ? WHERE key = ? AND version = ?"
+)
+_BY_KEY = "SELECT data FROM settlement WHERE key = ?"
+_BY_ID = "SELECT data FROM settlement WHERE id = ?"
+# No limit: it may not miss the one that blocks, and blocking itself keeps the list short.
+_BY_PURCHASE = (
+    "SELECT data FROM settlement INDEXED BY settlement_unsettled WHERE payer = ? AND pay_to = ?"
+    f" AND amount = ? AND asset = ? AND network = ? AND {UNSETTLED} ORDER BY created_at, rowid"
+)
+_OPEN_RECORDS = (
+    f"SELECT data FROM settlement INDEXED BY settlement_open WHERE {OPEN} ORDER BY created_at, rowid"
+)
+_OLD = (
+    "SELECT rowid, data FROM settlement WHERE created_at < :before AND updated_at < :before"
+    " AND (money IN ('failed', 'failed_orphaned') AND answer <> 'accepted'"
+    " OR money IN ('confirmed', 'confirmed_late') AND answer = 'accepted'"
+    " AND (chain_proven = 1 OR watched = 0)) ORDER BY created_at LIMIT :limit"
+)
+_DELETE = "DELETE FROM settlement WHERE rowid IN (SELECT value FROM json_each(?))"
+_BEAT = "UPDATE heartbeat SET beats = beats + 1"
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Settlement)
+
+
+class SqliteStore:
+    """A store in one file, for one process."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        self._lock: int | None = None
+        self._writer: Lane | None = None
+        self._reader: Lane | None = None
+
+    async def open(self) -> None:
+        self._lock = await asyncio.to_thread(lock_file, self._path)
+        try:
+            writing = await asyncio.to_thread(connect_writer, self._path)
+            self._writer = Lane("guardian-store-write", writing, commits=True)
+            reading = await asyncio.to_thread(connect_reader, self._path)
+            self._reader = Lane("guardian-store-read", reading, commits=False)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        for lane in (self._reader, self._writer):
+            if lane is not None:
+                await lane.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def ping(self) -> None:
+        await self._write().do(_beat)
+
+    async def claim(self, new: Settlement) -> Claim:
+        return await self._write().do(partial(_claim, new, _row(new)))
+
+    async def update(self, old: Settlement, new: Settlement) -> None:
+        row = (
+            new.version,
+            new.money.value,
+            new.answer.value,
+            new.updated_at,
+            new.watched,
+            new.chain_proven,
+            _encode(new),
+            old.key,
+            old.version,
+        )
+        await self._write().do(partial(_update, row, old))
+
+    async def get(self, key: str) -> Settlement | None:
+        found = await self._read(_BY_KEY, (key,))
+        return found[0] if found else None
+
+    async def get_by_id(self, id: str) -> Settlement | None:
+        found = await self._read(_BY_ID, (id,))
+        return found[0] if found else None
+
+    async def open_records(self) -> list[Settlement]:
+        return await self._read(_OPEN_RECORDS, ())
+
+    async def of_purchase(
+        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
+    ) -> list[Settlement]:
+        return await self._read(_BY_PURCHASE, (payer, pay_to, str(amount), asset, network))
+
+    async def page(
+        self,
+        *,
+        money: Sequence[str] = (),
+        orphans: bool = False,
+        limit: int = 100,
+        before: float | None = None,
+    ) -> list[Settlement]:
+        sql, values = _page_query([str(state) for state in money], orphans, before)
+        return await self._read(sql, (*values, max(0, min(limit, PAGE_LIMIT))))
+
+    async def prune(self, before: float, limit: int) -> int:
+        return await self._write().do(partial(_prune, before, max(0, min(limit, PRUNE_LIMIT))))
+
+    def _write(self) -> Lane:
+        if self._writer is None:
+            raise StoreUnavailable("the store is not open")
+        return self._writer
+
+    async def _read(self, sql: str, values: Sequence[object]) -> list[Settlement]:
+        if self._reader is None:
+            raise StoreUnavailable("the store is not open")
+        return await self._reader.do(partial(_select, sql, values))
+
+
+def _claim(new: Settlement, row: tuple[object, ...], connection: sqlite3.Connection) -> Claim:
+    purchase = (new.payer, new.pay_to, str(new.amount), new.asset, new.network)
+    found = connection.execute(_BY_PURCHASE, purchase).fetchall()
+    blocking = [other for other in _decode(found) if blocks(other, new)] if found else ()
+    if blocking and new.money is not Money.IDLE:
+        new = msgspec.structs.replace(new, money=Money.IDLE)
+        row = _row(new)
+    if connection.execute(_INSERT, row).rowcount:
+        return Claim(new, created=True, blocking=blocking)
+    return Claim(_select(_BY_KEY, (new.key,), connection)[0], created=False)
+
+
+def _update(row: tuple[object, ...], old: Settlement, connection: sqlite3.Connection) -> None:
+    if not connection.execute(_UPDATE, row).rowcount:
+        raise StaleRecord(f"{old.id} is no longer at version {old.version}")
+
+
+def _prune(before: float, limit: int, connection: sqlite3.Connection) -> int:
+    old = connection.execute(_OLD, {"before": before, "limit": limit}).fetchall()
+    # The rule itself has the last word, whatever the query let through.
+    rows = [rowid for rowid, data in old if is_disposable(_decoder.decode(data))]
+    return connection.execute(_DELETE, (_encoder.encode(rows).decode(),)).rowcount
+
+
+def _beat(connection: sqlite3.Connection) -> None:
+    connection.execute(_BEAT)
+
+
+def _select(sql: str, values: Sequence[object], connection: sqlite3.Connection) -> list[Settlement]:
+    return _decode(connection.execute(sql, values))
+
+
+def _page_query(money: Sequence[str], orphans: bool, before: float | None) -> tuple[str, list[object]]:
+    """SQL and values of a page, without its limit."""
+    table, conditions, values = "settlement", ["1"], list[object]()
+    if orphans:
+        table += " INDEXED BY settlement_unsettled"
+        conditions.append(UNSETTLED)
+        conditions.append("money IN ('confirmed', 'confirmed_late')")
+        conditions.append("answer IN ('refused', 'abandoned', 'pending')")
+    if money:
+        conditions.append(f"money IN ({','.join('?' * len(money))})")
+        values.extend(money)
+    if before is not None:
+        conditions.append("created_at < ?")
+        values.append(before)
+    where = " AND ".join(conditions)
+    return f"SELECT data FROM {table} WHERE {where} ORDER BY created_at DESC, rowid DESC LIMIT ?", values
+
+
+def _row(record: Settlement) -> tuple[object, ...]:
+    return (
+        record.key,
+        record.id,
+        record.version,
+        record.money.value,
+        record.answer.value,
+        record.network,
+        record.payer,
+        record.pay_to,
+        record.asset,
+        str(record.amount),
+        record.created_at,
+        record.updated_at,
+        record.watched,
+        record.chain_proven,
+        _encode(record),
+    )
+
+
+def _encode(record: Settlement) -> bytes:
+    try:
+        return _encoder.encode(record)
+    except (ValueError, TypeError) as exc:  # text that is no Unicode: it cannot be recorded
+        raise unavailable(exc) from exc
+
+
+def _decode(rows: Iterable[tuple[bytes]]) -> list[Settlement]:
+    return [_decoder.decode(data) for (data,) in rows]

@@ -1,0 +1,26 @@
+"""Which URL gives which store."""
+
+import pytest
+
+from guardian.errors import PolicyError
+from guardian.store.memory import MemoryStore
+from guardian.store.open import open_store
+from guardian.store.sqlite import SqliteStore
+
+
+def test_known_urls_give_their_store(tmp_path):
+    assert isinstance(open_store("memory://"), MemoryStore)
+    assert isinstance(open_store("sqlite:///guardian.db"), SqliteStore)
+    assert isinstance(open_store(f"sqlite:///{tmp_path}/guardian.db"), SqliteStore)
+
+
+def test_redis_is_refused_as_not_yet_there():
+    with pytest.raises(PolicyError, match="not yet in this version"):
+        open_store("redis://:secret@localhost/0")
+
+
+@pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "sqlite:///:memory:", "pg://u:secret@h/d"])
+def test_unusable_url_is_refused_with_a_cure_and_without_its_secrets(url):
+    with pytest.raises(PolicyError, match="use sqlite:///") as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value)

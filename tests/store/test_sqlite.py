@@ -1,0 +1,280 @@
+"""What only the file can show: durability, permissions, one process, versions, a broken disk."""
+
+import asyncio
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from guardian.errors import StoreUnavailable
+from guardian.settlement.record import after_money
+from guardian.settlement.states import Money, MoneyEvent
+from guardian.store import sqlite as sqlite_module
+from guardian.store.sqlite import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+
+PREAMBLE = """
+import asyncio, os, resource, sys
+from tests.store.conftest import settlement
+from guardian.settlement.record import after_money
+from guardian.settlement.states import MoneyEvent
+from guardian.store.sqlite import SqliteStore
+from guardian.errors import StoreUnavailable
+"""
+
+WRITE_UNTIL_KILLED = """
+async def one(store, worker):
+    n = 0
+    while True:
+        n += 1
+        record = (await store.claim(settlement(f"LIFE-{worker}-{n}", payer=f"LIFE-{worker}-{n}"))).record
+        os.write(1, f"{record.key} 0\\n".encode())
+        await store.update(record, after_money(record, MoneyEvent.DOUBT, now=2.0))
+        os.write(1, f"{record.key} 1\\n".encode())
+
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    await asyncio.gather(*(one(store, worker) for worker in range(8)))
+
+asyncio.run(main())
+"""
+
+OPEN_AND_HOLD = """
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    print("open", flush=True)
+    sys.stdin.read()
+    await store.close()
+
+asyncio.run(main())
+"""
+
+FILL_THE_DISK = """
+async def main():
+    store = SqliteStore(sys.argv[1])
+    await store.open()
+    kept = []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+    try:
+        for n in range(10_000):
+            record = settlement(str(n), payer=str(n), body=b"x" * 2000)
+            await store.claim(record)
+            kept.append(record.key)
+    except StoreUnavailable:
+        print("refused", flush=True)
+    try:
+        await store.ping()
+    except StoreUnavailable:
+        print("ping refused", flush=True)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    await store.ping()
+    assert kept and all([await store.get(key) for key in kept])
+    await store.close()
+    print("recovered", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def start(program, path, **pipes):
+    code = textwrap.dedent(PREAMBLE + program)
+    command = [sys.executable, "-c", code, str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, **pipes)
+
+
+def on_file(path, script):
+    async def main():
+        store = SqliteStore(path)
+        await store.open()
+        try:
+            return await script(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(main())
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "guardian.db"
+
+
+def test_acknowledged_writes_survive_kill_9(path):
+    acknowledged: dict[str, int] = {}
+    choose = random.Random(8)
+    for life in range(5):
+        with start(WRITE_UNTIL_KILLED.replace("LIFE", str(life)), path) as writer:
+            said = [writer.stdout.readline() for _ in range(choose.randrange(1, 1200))]
+            writer.kill()
+            said += writer.stdout.readlines()
+        for key, version in (line.split() for line in said if line.endswith(b"\n")):
+            acknowledged[key.decode()] = int(version)
+        assert_stored(path, acknowledged)
+    assert len(acknowledged) > 500
+
+
+def assert_stored(path, acknowledged):
+    async def script(store):
+        for key, version in acknowledged.items():
+            record = await store.get(key)
+            assert record is not None
+            assert record.version >= version
+
+    on_file(path, script)
+
+
+def test_records_survive_a_restart(path, new):
+    async def write(store):
+        record = (await store.claim(new())).record
+        await store.update(record, after_money(record, MoneyEvent.DOUBT, now=2.0))
+
+    async def read(store):
+        return await store.open_records()
+
+    on_file(path, write)
+    assert [record.money for record in on_file(path, read)] == [Money.UNRESOLVED]
+
+
+def test_files_are_readable_by_their_owner_alone(path, new):
+    path.touch(0o644)
+
+    async def script(store):
+        await store.claim(new())
+        modes = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+        assert set(modes) >= {"guardian.db", "guardian.db-wal", "guardian.db.lock"}
+        assert set(modes.values()) == {0o600}
+
+    on_file(path, script)
+
+
+def test_second_process_is_refused_until_the_first_is_gone(path):
+    async def nothing(store):
+        await store.ping()
+
+    with start(OPEN_AND_HOLD, path, stdin=subprocess.PIPE) as first:
+        assert first.stdout.readline() == b"open\n"
+        with pytest.raises(StoreUnavailable, match="in use by another guardian"):
+            on_file(path, nothing)
+        first.kill()
+        first.wait()
+    on_file(path, nothing)
+
+
+def test_full_disk_refuses_writes_keeps_what_was_acknowledged_and_recovers(path):
+    with start(FILL_THE_DISK, path) as process:
+        said = process.stdout.read().decode().split("\n")
+    assert process.returncode == 0
+    assert said == ["refused", "ping refused", "recovered", ""]
+
+
+def test_ping_writes(path):
+    async def script(store):
+        await store.ping()
+        await store.ping()
+
+    on_file(path, script)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT beats FROM heartbeat").fetchone() == (2,)
+
+
+def test_ping_fails_when_the_table_is_gone(path):
+    async def script(store):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DROP TABLE heartbeat")
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
+
+    on_file(path, script)
+
+
+def test_newer_schema_is_refused_clearly(path):
+    async def nothing(store): ...
+
+    on_file(path, nothing)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreUnavailable, match="newer guardian"):
+        on_file(path, nothing)
+
+
+def test_file_of_another_program_is_refused_and_left_alone(path):
+    async def nothing(store): ...
+
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(StoreUnavailable, match="another program"):
+        on_file(path, nothing)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_file_that_is_no_database_is_refused(path):
+    async def nothing(store): ...
+
+    path.write_bytes(b"not a database, by any measure" * 100)
+    with pytest.raises(StoreUnavailable):
+        on_file(path, nothing)
+
+
+def test_missing_directory_is_refused(tmp_path):
+    async def nothing(store): ...
+
+    with pytest.raises(StoreUnavailable, match="lock file"):
+        on_file(tmp_path / "missing" / "guardian.db", nothing)
+
+
+def test_text_that_cannot_be_stored_is_refused_and_harms_no_other(path, new):
+    async def script(store):
+        bad, good = await asyncio.gather(
+            store.claim(new("1", reason="\ud800")), store.claim(new("2")), return_exceptions=True
+        )
+        assert isinstance(bad, StoreUnavailable)
+        assert good.created
+        assert await store.get(new("1").key) is None
+
+    on_file(path, script)
+
+
+def test_two_keys_with_one_id_are_refused(path, new):
+    async def script(store):
+        await store.claim(new("1"))
+        with pytest.raises(StoreUnavailable):
+            await store.claim(new("2", id="pay_1"))
+
+    on_file(path, script)
+
+
+@pytest.mark.parametrize(
+    ("sql", "values", "index"),
+    [
+        (sqlite_module._BY_PURCHASE, 5, "settlement_unsettled (payer=?"),
+        (sqlite_module._OPEN_RECORDS, 0, "settlement_open"),
+        (sqlite_module._page_query([], True, None)[0], 1, "settlement_unsettled"),
+        (sqlite_module._page_query([], False, 1.0)[0], 2, "settlement_created (created_at<?"),
+        (sqlite_module._OLD, 2, "settlement_created (created_at<?"),
+    ],
+)
+def test_lookups_use_their_index(path, sql, values, index):
+    async def nothing(store): ...
+
+    on_file(path, nothing)
+    arguments = {"before": 1.0, "limit": 1} if ":before" in sql else [1] * values
+    with closing(sqlite3.connect(path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", arguments).fetchall()
+    assert index in " ".join(str(step) for step in plan)
+
+
+def test_lock_file_is_left_behind_for_the_next_start(path):
+    async def nothing(store): ...
+
+    on_file(path, nothing)
+    assert os.path.exists(f"{path}.lock")
