@@ -1,0 +1,206 @@
+"""One facilitator over HTTP: bytes in, bytes out, and two ways to fail.
+
+`NotSent` proves that the facilitator received nothing; `ReplyLost` is everything else. Nothing is
+repeated, redirected or interpreted here: a reply of any status is a `Reply`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import httpx
+
+from guardian import errors
+from guardian.facilitator.headers import below, content_length, end_to_end
+from guardian.facilitator.transport import TOTAL_TIMEOUT, UNBUFFERED, default_transport, failure
+
+MAX_REPLY_BYTES = 1024 * 1024
+"""Replies are some hundred bytes, a large /supported some ten thousand."""
+
+MAX_KNOWN_URLS = 64
+"""Parsed URLs kept; a handful of paths is in use, and a caller may not fill the memory."""
+
+DROP_MARGIN_S = 0.5
+"""How long after our own deadline the transport drops a request that was left: ours speaks first."""
+
+MAX_STREAM_S = 3600.0
+"""The longest a passed-on stream may last, so that one that was left does not hold a connection for ever."""
+
+DECODED_BY_HTTPX = frozenset({"gzip", "deflate"})
+"""Only for transports other than the default, which has undone the encoding already."""
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply; content-encoding undone, hop-by-hop headers and content-length removed."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedReply:
+    """A reply whose body is still arriving: iterate `body` once, then call `aclose`."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: AsyncIterator[bytes]
+    response: httpx.Response = field(repr=False)
+
+    async def aclose(self) -> None:
+        """Give the connection back, or drop it when the body was not read to its end."""
+        await self.response.aclose()
+
+
+class Facilitator:
+    """One facilitator below one URL; its connections are opened on first use."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        max_reply_bytes: int = MAX_REPLY_BYTES,
+    ) -> None:
+        self.name = name
+        self.url = url
+        self._transport = transport or default_transport()
+        self._max_reply_bytes = max_reply_bytes
+        self._urls: dict[str, httpx.URL] = {}
+
+    async def post(self, path: str, headers: RawHeaders, body: bytes, *, timeout_s: float) -> Reply:
+        """Send once and read the whole reply. Raises NotSent or ReplyLost.
+
+        Cancellation passes, but the request may still be sent after it: it is in doubt.
+        """
+        request = self._request("POST", self._url(path), end_to_end(headers), body, timeout_s)
+        return await self._exchange(request, timeout_s)
+
+    async def get(self, path: str, headers: RawHeaders, *, timeout_s: float, query: bytes = b"") -> Reply:
+        """Read once. Raises NotSent or ReplyLost; cancellation passes."""
+        request = self._request("GET", self._url(path, query), end_to_end(headers), None, timeout_s)
+        return await self._exchange(request, timeout_s)
+
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: RawHeaders,
+        body: AsyncIterator[bytes] | None,
+        *,
+        timeout_s: float,
+    ) -> StreamedReply:
+        """Pass a request on while it arrives; the head, then each chunk, may take `timeout_s`.
+
+        Raises NotSent or ReplyLost, also from iterating the body.
+        """
+        kept = end_to_end(headers) + (content_length(headers) if body is not None else [])
+        request = self._request(method, self._url(path, query), kept, body, MAX_STREAM_S)
+        request.extensions[UNBUFFERED] = True
+        response = await self._send(request, timeout_s)
+        return StreamedReply(
+            response.status_code, _reply_headers(response), _chunks(response, timeout_s), response
+        )
+
+    async def close(self) -> None:
+        """Close the connections; requests under way end as ReplyLost."""
+        await self._transport.aclose()
+
+    def _url(self, path: str, query: bytes = b"") -> httpx.URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = _parsed(below(self.url, path))
+            if len(self._urls) < MAX_KNOWN_URLS:
+                self._urls[path] = url
+        return url.copy_with(query=query) if query else url
+
+    def _request(
+        self,
+        method: str,
+        url: httpx.URL,
+        headers: list[tuple[bytes, bytes]],
+        body: bytes | AsyncIterator[bytes] | None,
+        limit_s: float,
+    ) -> httpx.Request:
+        limits = {TOTAL_TIMEOUT: timedelta(seconds=limit_s + DROP_MARGIN_S)}
+        try:
+            return httpx.Request(method, url, headers=headers, content=body, extensions=limits)
+        except (ValueError, TypeError) as exc:
+            raise errors.NotSent("the request cannot be written as HTTP") from exc
+
+    async def _send(self, request: httpx.Request, timeout_s: float) -> httpx.Response:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._transport.handle_async_request(request)
+        except Exception as exc:  # the border to foreign code: whatever it raises, the default is the doubt
+            raise failure(exc, timeout_s) from exc
+
+    async def _exchange(self, request: httpx.Request, timeout_s: float) -> Reply:
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._transport.handle_async_request(request)
+                try:
+                    body = await self._whole(response)
+                finally:
+                    await response.aclose()
+        except errors.ReplyLost:
+            raise
+        except Exception as exc:  # the border to foreign code: whatever it raises, the default is the doubt
+            raise failure(exc, timeout_s) from exc
+        return Reply(response.status_code, _reply_headers(response), body, time.perf_counter() - started)
+
+    async def _whole(self, response: httpx.Response) -> bytes:
+        """Read the body, but never more than the limit."""
+        parts: list[bytes] = []
+        size = 0
+        async for chunk in _decoded(response):
+            size += len(chunk)
+            if size > self._max_reply_bytes:
+                raise errors.ReplyLost(f"the reply is larger than {self._max_reply_bytes} bytes")
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _parsed(url: str) -> httpx.URL:
+    try:
+        return httpx.URL(url)
+    except (httpx.InvalidURL, ValueError) as exc:
+        raise errors.NotSent("the path cannot be joined to the facilitator's URL") from exc
+
+
+def _decoded(response: httpx.Response) -> AsyncIterator[bytes]:
+    if response.headers.get("content-encoding", "") in DECODED_BY_HTTPX:
+        return response.aiter_bytes()
+    stream = response.stream
+    assert isinstance(stream, httpx.AsyncByteStream)
+    return stream.__aiter__()
+
+
+def _reply_headers(response: httpx.Response) -> list[tuple[bytes, bytes]]:
+    kept = end_to_end(response.headers.raw)
+    if response.headers.get("content-encoding", "") in DECODED_BY_HTTPX:
+        return [(name, value) for name, value in kept if name.lower() != b"content-encoding"]
+    return kept
+
+
+async def _chunks(response: httpx.Response, timeout_s: float) -> AsyncIterator[bytes]:
+    """The body as it arrives; silence for `timeout_s` is a lost reply."""
+    source = _decoded(response)
+    while True:
+        try:
+            async with asyncio.timeout(timeout_s):
+                chunk = await anext(source, None)
+        except Exception as exc:  # the border to foreign code: whatever it raises, the default is the doubt
+            raise failure(exc, timeout_s) from exc
+        if chunk is None:
+            return
+        yield chunk

@@ -1,0 +1,91 @@
+"""The one door for trying again: tenacity, with both a count and a deadline.
+
+Only a *result* that the caller names is tried again, never an exception: what was raised may have
+been executed, and a cancellation must pass. No I/O of its own; clock and sleep are handed in.
+"""
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import tenacity
+
+T = TypeVar("T")
+
+FIRST_WAIT_S = 1.0
+MAX_WAIT_S = 8.0
+JITTER_S = 0.5
+"""So that callers which failed together do not come back together."""
+
+MAX_RETRY_AFTER_S = 300.0
+"""No caller waits longer; a larger figure only has to be larger than any deadline."""
+
+MAX_RETRY_AFTER_BYTES = 64
+"""An HTTP date has 29."""
+
+
+async def try_again(
+    attempt: Callable[[int], Awaitable[T]],
+    *,
+    again: Callable[[T], float | None],
+    attempts: int,
+    deadline: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> T:
+    """Call `attempt(1)`, `attempt(2)`, … until `again(result)` is None; give the last result.
+
+    again: None to stop, else the least wait in seconds (a Retry-After, or 0.0 for the backoff alone).
+    Never more than `attempts` calls; no wait that would end at or past `deadline` (in `clock`'s seconds).
+    """
+    least_wait_s = 0.0
+
+    def wanted(result: T) -> bool:
+        nonlocal least_wait_s
+        wait_s = again(result)
+        least_wait_s = wait_s or 0.0
+        return wait_s is not None
+
+    backoff = tenacity.wait_exponential_jitter(initial=FIRST_WAIT_S, max=MAX_WAIT_S, jitter=JITTER_S)
+    retrying = tenacity.AsyncRetrying(
+        retry=tenacity.retry_if_result(wanted),
+        wait=lambda state: max(least_wait_s, backoff(state)),
+        stop=lambda state: state.attempt_number >= attempts or clock() + state.upcoming_sleep >= deadline,
+        retry_error_callback=_last_result,
+        sleep=sleep,
+    )
+    tried = 0
+
+    async def once() -> T:
+        nonlocal tried
+        tried += 1
+        return await attempt(tried)
+
+    return await retrying(once)
+
+
+def _last_result(state: tenacity.RetryCallState) -> object:
+    assert state.outcome is not None
+    return state.outcome.result()
+
+
+def retry_after_s(headers: Iterable[tuple[bytes, bytes]], now: float) -> float | None:
+    """The Retry-After header in seconds from `now` (unix time); None where there is none to be read."""
+    for name, value in headers:
+        if name.lower() == b"retry-after":
+            seconds = _seconds(value.decode("latin-1").strip()[:MAX_RETRY_AFTER_BYTES], now)
+            return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+    return None
+
+
+def _seconds(text: str, now: float) -> float | None:
+    """RFC 9110 §10.2.3 has whole seconds or a date; fractions are seen in the wild."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            return parsedate_to_datetime(text).timestamp() - now
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return seconds if math.isfinite(seconds) else None
