@@ -1,0 +1,180 @@
+"""The kinds of values a policy is made of: each a pydantic type with its check and its cure. No I/O."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
+
+from guardian.policy.units import (
+    DURATION_PATTERN,
+    SIZE_PATTERN,
+    parse_duration,
+    parse_size,
+    show,
+    write_duration,
+    write_size,
+)
+from guardian.wire.networks import network_of
+
+FROM_FILE: Final = {"from_file": True}
+"""Validation context of values that a person wrote: units are part of the value there."""
+
+RESERVED: Final = frozenset(
+    {"verify", "settle", "supported", "facilitators", "payments", "discovery", "healthz", "readyz"}
+    | {"metrics", "api"}
+)
+"""First path segments that the data port serves itself or hands to a facilitator."""
+
+_CAIP2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
+_URL_MAX_CHARS: Final = 2048
+
+
+class Misplaced(ValueError):
+    """A fault at another place than the value being checked. at: path of the value to blame."""
+
+    def __init__(self, at: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+def _duration(value: object, info: ValidationInfo) -> object:
+    return parse_duration(value) if info.context or isinstance(value, str) else value
+
+
+def _size(value: object, info: ValidationInfo) -> object:
+    return parse_size(value) if info.context or isinstance(value, str) else value
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(f"{show(value)} is not a name; use 1 to 63 letters, digits, - or _")
+    return value
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{show(value)} is not a whole number; write it without quotes, fraction or unit")
+    return value
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{show(value)} is not a number; write it without quotes or unit")
+    return value
+
+
+def _finality(value: object) -> object:
+    if value in ("safe", "finalized") or (type(value) is int and 1 <= value <= 100_000):
+        return value
+    raise ValueError(f"{show(value)} is no finality; write a number of blocks from 1, safe or finalized")
+
+
+def _url(value: object) -> str:
+    parts = _split(value, ("http", "https"))
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("the URL holds credentials; leave them out, callers send their own headers")
+    if parts.query or parts.fragment:
+        raise ValueError("the URL has a query or fragment; leave it out, paths are added to this URL")
+    return str(value).rstrip("/")
+
+
+def _rpc(value: object) -> str:
+    if _split(value, ("http", "https", "ws", "wss")).fragment:
+        raise ValueError("the URL has a fragment (#…); leave it out")
+    return str(value)
+
+
+def _split(value: object, schemes: Sequence[str]) -> SplitResult:
+    """The parts of a sound URL. Its text stays out of the errors: it may hold a key."""
+    cure = f"write it like {schemes[0]}://host:port/path"
+    if not isinstance(value, str):
+        raise ValueError(f"{show(value)} is not a URL; {cure}")
+    if (
+        len(value) > _URL_MAX_CHARS
+        or not value.isascii()
+        or not value.isprintable()
+        or set(' \\"<>^`{|}') & set(value)
+    ):
+        raise ValueError(f"the URL is too long or has characters that no URL has; {cure}")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"the URL's host or port cannot be read; {cure}") from None
+    if parts.scheme not in schemes:
+        raise ValueError(f"the URL has the scheme {show(parts.scheme)}; use one of {', '.join(schemes)}")
+    if not parts.hostname or port == 0:
+        raise ValueError(f"the URL has no host, or port 0; {cure}")
+    return parts
+
+
+def redact_url(url: str) -> str:
+    """A URL without whatever may be a key: credentials, path and query become `…`."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "…"
+    secret = "@" in parts.netloc or parts.path.strip("/") or parts.query
+    return f"{parts.scheme}://{host}/…" if secret else f"{parts.scheme}://{host}"
+
+
+def network_id(key: str, at: tuple[str | int, ...] = ()) -> str:
+    """The CAIP-2 id for such an id or a known v1 name; raises Misplaced."""
+    id = network_of(key)
+    if id is None or not _CAIP2.fullmatch(id):
+        raise Misplaced(
+            at, f"{show(key)} is not a network; write the CAIP-2 id, such as eip155:8453 for Base"
+        )
+    return id
+
+
+def reserved_route(name: str, facilitator_urls: Sequence[str]) -> str:
+    """Why a route may not have this name; empty when it may."""
+    if name.lower() in RESERVED:
+        return "collides with a path of the data port"
+    prefixes = {urlsplit(url).path.strip("/").partition("/")[0].lower() for url in facilitator_urls}
+    return "collides with the path of a facilitator's URL" if name.lower() in prefixes - {""} else ""
+
+
+def _text_schema(pattern: str, example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+_URI = {"type": "string", "format": "uri"}
+_AS_DURATION = PlainSerializer(write_duration, return_type=str, when_used="json")
+_AS_SIZE = PlainSerializer(write_size, return_type=str, when_used="json")
+
+Delay = Annotated[
+    float,
+    Field(ge=0, le=3650 * 86400),
+    BeforeValidator(_duration),
+    _AS_DURATION,
+    _text_schema(DURATION_PATTERN, "1s"),
+]
+Duration = Annotated[
+    float,
+    Field(gt=0, le=3650 * 86400),
+    BeforeValidator(_duration),
+    _AS_DURATION,
+    _text_schema(DURATION_PATTERN, "25s"),
+]
+Size = Annotated[
+    int,
+    Field(ge=1024, le=64 * 1024**2),
+    BeforeValidator(_size),
+    _AS_SIZE,
+    _text_schema(SIZE_PATTERN, "1MiB"),
+]
+Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)]
+Units = Annotated[int, Field(ge=0, le=2**256 - 1), BeforeValidator(_whole)]
+Factor = Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False), BeforeValidator(_number)]
+Name = Annotated[
+    str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})
+]
+FacilitatorUrl = Annotated[str, BeforeValidator(_url), WithJsonSchema(_URI)]
+RpcUrl = Annotated[str, BeforeValidator(_rpc), WithJsonSchema(_URI)]
+Finality = Annotated[int | Literal["safe", "finalized"], BeforeValidator(_finality)]
