@@ -1,0 +1,77 @@
+"""What the caller of /settle is told, as bytes: pure, one function per kind of answer.
+
+Always a complete body under HTTP 200 (measured: the SDKs turn anything else into free text and
+lose reason and hash).
+"""
+
+from guardian.settlement.record import Settlement
+from guardian.wire.reply import (
+    complete_settle_body,
+    read_settle_reply,
+    write_settle_failure,
+    write_settle_success,
+)
+
+DUPLICATE = "duplicate_settlement"
+PENDING = "settlement_pending"
+
+
+def success(record: Settlement, reply_body: bytes = b"") -> bytes:
+    """The facilitator's own words where they fit the chain's, else ours."""
+    transaction, network, payer = record.transaction or "", record.network_as_sent, record.payer
+    said = read_settle_reply(200, reply_body).transaction.lower() if reply_body else ""
+    if reply_body and said in ("", transaction.lower()):
+        return complete_settle_body(reply_body, transaction=transaction, network=network, payer=payer)
+    return write_settle_success(transaction=transaction, network=network, payer=payer)
+
+
+def paid_by_another(record: Settlement, first: Settlement) -> bytes:
+    """Success for a newly signed payload of a purchase that an earlier payment has paid (law 5)."""
+    return write_settle_success(
+        transaction=first.transaction or "", network=record.network_as_sent, payer=record.payer
+    )
+
+
+def duplicate(record: Settlement) -> bytes:
+    """This payment has bought what it can buy (law 4)."""
+    return _failure(
+        record, DUPLICATE, "This authorization was already settled and delivered once.", record.transaction
+    )
+
+
+def unproven(record: Settlement) -> bytes:
+    """A payload whose signature nobody could prove gets nothing of an earlier payment."""
+    return _failure(
+        record,
+        "invalid_exact_evm_payload_signature",
+        "The signature over this payload is not the payer's.",
+        None,
+    )
+
+
+def failure(record: Settlement) -> bytes:
+    """A definitive failure, in the facilitator's own words."""
+    return _failure(record, record.reason or "unexpected_settle_error", record.message, None)
+
+
+def pending(record: Settlement, hint: str | None = None) -> bytes:
+    """Not known yet. Only with a hash do SDKs send the same payload again."""
+    known = hint or record.hint or record.transaction
+    if record.reason and not record.watched:  # no chain to ask: the facilitator's own words
+        return _failure(record, record.reason, record.message, known)
+    status = f"The outcome is not known yet: do not pay again. Status: /payments/{record.id}"
+    if known:
+        return _failure(record, PENDING, status, known)
+    return _failure(
+        record, record.reason or "unexpected_settle_error", f"{record.message} {status}".strip(), None
+    )
+
+
+def _failure(record: Settlement, reason: str, message: str, transaction: str | None) -> bytes:
+    return write_settle_failure(
+        reason=reason,
+        message=message,
+        transaction=transaction or "",
+        network=record.network_as_sent,
+        payer=record.payer,
+    )

@@ -1,0 +1,124 @@
+"""One purchase, one payment (law 5): a newly signed payload waits for the payment before it.
+
+The second authorization is answered with the first one's transaction and never settled, or goes
+its own way once the first is proven not to have paid, or has bought its own delivery.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from guardian.flow import answers
+from guardian.flow.live import Live
+from guardian.flow.parts import Call, Parts, log
+from guardian.flow.signatures import Signatures
+from guardian.settlement.purchase import same_purchase
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import IN_DOUBT, Answer, AnswerEvent
+from guardian.wire.payment import Payment
+
+if TYPE_CHECKING:
+    from guardian.flow.settle import SettleFlow
+
+UNWATCHED_LIFE_S = 300.0
+"""How long an unwatched payment in doubt stands before others when it names no expiry: the SDKs'
+usual validity."""
+
+
+class Purchases:
+    """Answers a payload whose purchase another payment may already have paid."""
+
+    def __init__(self, parts: Parts, signatures: Signatures, flow: "SettleFlow") -> None:
+        self._parts = parts
+        self._signatures = signatures
+        self._flow = flow
+
+    @property
+    def _reuses(self) -> bool:
+        return self._parts.policy.settle.reuse_orphans != "off"
+
+    async def before(self, record: Settlement) -> list[Settlement]:
+        """Payments of the same purchase that stand before this one, oldest first."""
+        found = await self._parts.store.of_purchase(
+            record.network, record.payer, record.pay_to, record.asset, record.amount
+        )
+        return list(self._matching(found, record))
+
+    async def before_payment(self, payment: Payment) -> list[Settlement]:
+        """The same for a payload that has no record yet."""
+        found = await self._parts.store.of_purchase(
+            payment.network, payment.payer, payment.pay_to, payment.asset, payment.amount
+        )
+        return list(self._matching(found, payment))
+
+    def _matching(self, found: Iterable[Settlement], record: Settlement | Payment) -> Iterable[Settlement]:
+        reuse, now = self._parts.policy.settle.reuse_orphans, self._parts.clock()
+        for first in found:
+            if first.key == record.key or first.paid_by or not (first.orphan or first.money in IN_DOUBT):
+                continue
+            if reuse == "off" and first.money not in IN_DOUBT:
+                continue
+            if not first.watched and first.money in IN_DOUBT and now > _over_at(first):
+                continue  # nobody can resolve it: it must not bar the payer for ever
+            if reuse == "same_payee" or same_purchase(first, record):
+                yield first
+
+    async def answered(self, live: Live, payment: Payment, call: Call, begun: float) -> bool:
+        """Answer from the payment before this one; False: nothing stands before it any more."""
+        if live.record.paid_by:
+            return await self._answered_as_bound(live, payment, call)
+        while before := await self.before(live.record):
+            first = await self._flow.attach(before[0])
+            first.callers += 1
+            try:
+                await self._flow.hold(first, call, begun)
+                if call.gone or not first.final:
+                    await self._not_yet(live, first, call)
+                    return True
+                if first.paid and self._reuses and await self._paid_by(live, first, payment, call):
+                    return True
+            finally:
+                first.callers -= 1
+                self._flow.forget(first)
+        return False
+
+    async def _answered_as_bound(self, live: Live, payment: Payment, call: Call) -> bool:
+        """A payload once bound to an earlier payment is never settled itself, whatever comes."""
+        bound_to = await self._parts.store.get(live.record.paid_by)
+        first = await self._flow.attach(bound_to) if bound_to else None
+        if first is None or not first.paid or not await self._paid_by(live, first, payment, call):
+            await call.answer(200, (), answers.duplicate(live.record))
+        return True
+
+    async def _not_yet(self, live: Live, first: Live, call: Call) -> None:
+        if call.gone:
+            return await live.answered(AnswerEvent.LEFT)
+        await call.answer(200, (), answers.pending(live.record, first.record.hint))
+        await live.answered(AnswerEvent.TOLD_PENDING, "an earlier payment of this purchase is open")
+
+    async def _paid_by(self, live: Live, first: Live, payment: Payment, call: Call) -> bool:
+        """Hand out the first payment's success; only to whoever holds the payer's key."""
+        async with first.handing_out:
+            if first.record.answer is Answer.ACCEPTED:
+                return False
+            if not await self._signatures.proven_anew(payment, call):
+                await call.answer(200, (), answers.unproven(live.record))
+                await live.answered(AnswerEvent.TOLD_FAILURE, "the signature is not proven")
+                return True
+            # Bound before it is answered: a crash in between must not let this one be settled too.
+            await live.fact("bound", first.record.id, paid_by=first.record.key)
+            delivered = await call.answer(200, (), answers.paid_by_another(live.record, first.record))
+            if delivered:
+                await first.answered(
+                    AnswerEvent.DELIVERED, f"for {live.record.id}", replayed_by=live.record.key
+                )
+                await live.answered(AnswerEvent.DELIVERED, f"by {first.record.id}")
+                self._parts.telemetry.orphan_replayed(live.record.network)
+                log.info("orphan used", extra={"settlement": live.record.id, "paid_by": first.record.id})
+            else:
+                await live.answered(AnswerEvent.LEFT)
+        return True
+
+
+def _over_at(first: Settlement) -> float:
+    """Unix seconds after which an unwatched authorization can no longer be executed."""
+    return first.valid_before or first.created_at + UNWATCHED_LIFE_S

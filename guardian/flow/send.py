@@ -1,0 +1,108 @@
+"""One authorization on its way to the facilitators, and what their replies do to its record.
+
+Sends under law 6 only: again when the attempt provably was not executed, or after the chain
+showed the nonce unused. Runs in tracked tasks that no caller's departure ends (law 9).
+"""
+
+import asyncio
+import functools
+import time
+
+from guardian.facilitator.retry import try_again
+from guardian.flow.ask import Question, Tried, ask_each
+from guardian.flow.live import Live
+from guardian.flow.parts import Parts
+from guardian.flow.watch import Watch
+from guardian.settlement.classify import Operation, Outcome
+from guardian.settlement.states import MoneyEvent
+from guardian.wire.names import TxHash
+
+MARGIN_S = 6.0
+"""SDK facilitators refuse an authorization with less than this left before validBefore."""
+
+
+class Sender:
+    """Sends settles and concludes from the replies."""
+
+    def __init__(self, parts: Parts, watch: Watch) -> None:
+        self._parts = parts
+        self._watch = watch
+
+    def start(self, live: Live) -> None:
+        """Send in a task of its own, and watch from the moment a confirmation is overdue."""
+        live.sending += 1
+        self._parts.tasks.spawn(self._send(live), "settle")
+
+    async def _send(self, live: Live) -> None:
+        network = self._parts.policy.network(live.record.network)
+        overdue_s = network.block_time_s * (network.confirmations + 1)
+        timer = asyncio.get_running_loop().call_later(overdue_s, self._watch.begin, live)
+        try:
+            tried = await try_again(
+                functools.partial(self._round, live),
+                again=functools.partial(self._pause_s, live),
+                attempts=self._parts.policy.retry.attempts,
+                deadline=time.monotonic() + self._parts.policy.settle.hold_s,
+                clock=time.monotonic,
+                sleep=asyncio.sleep,
+            )
+            await self._conclude(live, tried)
+        finally:
+            timer.cancel()
+            live.sending -= 1
+            live.wake()
+
+    def _pause_s(self, live: Live, tried: Tried) -> float | None:
+        """Only what was provably not executed goes again, and only while nothing else is known."""
+        if live.record.tainted or live.final:
+            return None
+        if live.record.valid_before and self._parts.clock() + MARGIN_S > live.record.valid_before:
+            return None
+        return tried.pause_s(self._parts.clock())
+
+    async def _round(self, live: Live, number: int) -> Tried:
+        record = live.record
+        question = Question(
+            operation=Operation.SETTLE,
+            network=record.network,
+            scheme=record.scheme,
+            headers=live.headers,
+            body=record.body,
+            timeout_s=self._parts.policy.network(record.network).settlement_timeout_s,
+            only=live.only,
+        )
+        return await ask_each(self._parts, question, lambda: live.record.tainted)
+
+    async def _conclude(self, live: Live, tried: Tried) -> None:
+        verdict = tried.verdict
+        facts: dict[str, object] = {
+            "facilitator": tried.facilitator,
+            "reason": verdict.reason,
+            "message": f"{verdict.message} {verdict.cure}".strip(),
+        }
+        match verdict.outcome:
+            case Outcome.SUCCESS:
+                await self._reported(live, tried)
+            case Outcome.PERMANENT if not live.record.tainted:
+                await live.money(MoneyEvent.REFUSED, verdict.rule, **facts)
+            case Outcome.TRANSIENT if not live.record.tainted:
+                await live.money(MoneyEvent.NOT_SENT, verdict.rule, **facts, reopens=True)
+            case _:
+                if verdict.transaction:
+                    facts["hint"] = TxHash(verdict.transaction)
+                if not await live.money(MoneyEvent.DOUBT, verdict.rule, tainted=True, **facts):
+                    await live.fact("replied", verdict.rule, **facts)
+                self._watch.begin(live)
+
+    async def _reported(self, live: Live, tried: Tried) -> None:
+        """A success is kept; after a doubt on a watched network it is only a hint (law 3)."""
+        verdict, record = tried.verdict, live.record
+        hash_ = TxHash(verdict.transaction) if verdict.transaction else None
+        if record.tainted and record.watched:
+            await live.fact("reported_paid", tried.facilitator, hint=hash_ or record.hint)
+        else:
+            live.reply_body = tried.reply.body if tried.reply else b""
+            live.reply_headers = tried.headers
+            facts: dict[str, object] = {"transaction": hash_, "hint": hash_, "vouched": True, "facilitator": tried.facilitator}
+            await live.money(MoneyEvent.REPORTED_PAID, "", **facts)
+        self._watch.begin(live)

@@ -1,0 +1,114 @@
+"""Whose signature was proven, and when it was made: what anybody can read on chain buys nothing.
+
+A facilitator's /verify proves a signature; where the first payment itself makes /verify fail
+(balance, nonce) the guardian recovers it. Memory only: what must outlive a restart stands in the
+record as `vouched`.
+"""
+
+from collections import OrderedDict
+from typing import Any
+
+from guardian.chain.signature import Authorization, signed_by_payer
+from guardian.errors import ChainUnavailable, NotSent, ReplyLost
+from guardian.flow.parts import Call, Parts
+from guardian.policy.model import NetworkPolicy
+from guardian.settlement.classify import Operation
+from guardian.settlement.record import Settlement
+from guardian.wire.names import Address
+from guardian.wire.payment import Method, Payment
+from guardian.wire.reply import read_verify_reply
+
+REMEMBERED = 100_000
+"""Authorizations remembered between /verify and /settle; some 20 MB, and minutes of heavy load."""
+
+VERIFY_TIMEOUT_S = 10.0
+"""A /verify is a few reads of a node; SDK facilitators answer within a second."""
+
+
+class Signatures:
+    """What was seen and proven of signatures in this process."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._first_seen: OrderedDict[str, float] = OrderedDict()
+        self._vouched: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def seen(self, payment: Payment) -> None:
+        """The first sight of an authorization proves that it is at least this old."""
+        if payment.key not in self._first_seen:
+            self._first_seen[payment.key] = self._parts.clock()
+            _bound(self._first_seen)
+
+    def vouch(self, payment: Payment) -> None:
+        """A facilitator has accepted this very signature."""
+        self._vouched[payment.key, payment.signature_hash] = None
+        _bound(self._vouched)
+
+    def vouched(self, payment: Payment) -> bool:
+        """Some facilitator has accepted this very signature in this process' memory."""
+        return (payment.key, payment.signature_hash) in self._vouched
+
+    def signed_at(self, payment: Payment, now: float) -> float:
+        """Unix seconds by which the signature existed: whichever proof makes it older."""
+        seen = self._first_seen.get(payment.key, now)
+        if payment.valid_before is None or payment.max_timeout_s is None:
+            return seen
+        return min(seen, float(payment.valid_before - payment.max_timeout_s))
+
+    def delay_s(self, payment: Payment, network: NetworkPolicy) -> float:
+        """How long to wait before the settle, so that the signature is old enough."""
+        now = self._parts.clock()
+        age_s = now - self.signed_at(payment, now)
+        return min(max(network.post_sign_delay_s - age_s, 0.0), network.post_sign_delay_s)
+
+    async def proven(self, record: Settlement, payment: Payment) -> bool:
+        """The payer made this signature: vouched for, or recovered here."""
+        if self.vouched(payment) or (record.vouched and record.signature_hash == payment.signature_hash):
+            return True
+        if not record.watched and record.signature_hash == payment.signature_hash:
+            return True  # no chain evidence is used for it: only the facilitator's own success
+        return await self.recovered(payment)
+
+    async def proven_anew(self, payment: Payment, call: Call) -> bool:
+        """The payer signed this payload, by recovery or by a facilitator's /verify of it."""
+        if self.vouched(payment) or await self.recovered(payment):
+            return True
+        for facilitator in self._parts.facilitators.candidates(
+            payment.network, payment.scheme, Operation.VERIFY
+        ):
+            try:
+                reply = await facilitator.post("/verify", call.headers, call.body, timeout_s=VERIFY_TIMEOUT_S)
+            except (NotSent, ReplyLost):
+                continue
+            return read_verify_reply(reply.status, reply.body).is_valid is True
+        return False
+
+    async def recovered(self, payment: Payment) -> bool:
+        """The EIP-3009 signature is the payer's, by EIP-712 or ERC-1271; False where unprovable."""
+        watcher = self._parts.watchers.get(payment.network)
+        if payment.method is not Method.EIP3009 or watcher is None:
+            return False
+        try:
+            return await signed_by_payer(_authorization(payment), payment.signature, watcher.endpoints)
+        except ChainUnavailable:
+            return False
+
+
+def _authorization(payment: Payment) -> Authorization:
+    return Authorization(
+        chain_id=int(payment.network.partition(":")[2]),
+        asset=payment.asset,
+        domain_name=payment.domain_name,
+        domain_version=payment.domain_version,
+        payer=payment.payer,
+        to=Address(payment.authorization_to),
+        value=payment.authorization_value or 0,
+        valid_after=payment.valid_after or 0,
+        valid_before=payment.valid_before or 0,
+        nonce=payment.nonce,
+    )
+
+
+def _bound(memory: "OrderedDict[Any, Any]") -> None:
+    if len(memory) > REMEMBERED:
+        memory.popitem(last=False)

@@ -1,0 +1,153 @@
+"""What the chain says about open settlements, turned into moves.
+
+Only here does a finding touch a record. Sending again after the chain showed the nonce unused
+(law 6) is decided here and done by the function handed in.
+"""
+
+import functools
+from collections.abc import Callable
+
+from guardian.chain.target import Cancelled, Expired, Finding, Mismatch, Paid, Reverted, Seen, Target, Unused
+from guardian.flow.live import Live
+from guardian.flow.parts import Parts, log
+from guardian.settlement.states import PAID, Money, MoneyEvent
+
+SEND_AGAIN_MARGIN_S = 6.0
+"""SDK facilitators refuse an authorization with less than this left before validBefore."""
+
+SUSPICIOUS_BLOCKS = 10
+"""A reported success that this many blocks do not show is worth a warning before the proof."""
+
+
+class Watch:
+    """Begins watches and applies what they find."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.send_again: Callable[[Live], None] = lambda live: None
+        self._watched: set[str] = set()
+
+    def begin(self, live: Live) -> None:
+        """Watch this authorization until there is proof; again only hands in a newer hash."""
+        record = live.record
+        watcher = self._parts.watchers.get(record.network)
+        if watcher is None or not record.watched or record.chain_proven:
+            return
+        if record.money is Money.UNRESOLVED:
+            self._parts.tasks.spawn(self._polling(live), "polling")
+        if record.key in self._watched:
+            if record.hint:
+                watcher.hint(record.key, record.hint)
+            return
+        self._watched.add(record.key)
+        target = Target(
+            key=record.key,
+            asset=record.asset,
+            payer=record.payer,
+            pay_to=record.pay_to,
+            amount=record.amount,
+            nonce=record.nonce,
+            valid_before=record.valid_before,
+            hint=record.hint,
+            from_block_time=record.created_at,
+        )
+        watcher.watch(target, functools.partial(self._found, live))
+
+    async def _polling(self, live: Live) -> None:
+        await live.money(MoneyEvent.WATCHED)
+
+    def watching(self, key: str) -> bool:
+        """There is no proof yet and the chain is being asked."""
+        return key in self._watched
+
+    def _found(self, live: Live, finding: Finding) -> None:
+        self._parts.tasks.spawn(self._apply(live, finding), "finding")
+
+    async def _apply(self, live: Live, finding: Finding) -> None:
+        self._parts.telemetry.finding(live.record.network, type(finding).__name__.lower())
+        match finding:
+            case Paid(transaction=transaction, block=block):
+                await self._paid(live, transaction, block)
+            case Cancelled() | Expired() | Mismatch():
+                await self._unpaid(live, finding)
+            case Seen(transaction=transaction):
+                live.unused_blocks = 0
+                await live.fact("seen", "in the mempool or a young block", hint=transaction)
+            case Reverted(transaction=transaction):
+                await live.fact("reverted", transaction, hint=live.record.hint)
+            case Unused(in_mempool=in_mempool):
+                live.unused_blocks = 0 if in_mempool else live.unused_blocks + 1
+                await self._unused(live)
+
+    async def _paid(self, live: Live, transaction: object, block: int) -> None:
+        late = live.in_doubt
+        self._watched.discard(live.record.key)
+        moved = await live.money(
+            MoneyEvent.CHAIN_PAID,
+            f"block {block}",
+            transaction=transaction,
+            hint=transaction,
+            chain_proven=True,
+        )
+        if not moved:
+            log.error("the chain shows a transfer for a settlement recorded as failed", extra=facts(live))
+        elif late:
+            self._parts.telemetry.late_confirmation(
+                live.record.network, self._parts.clock() - live.record.created_at
+            )
+            log.info("confirmed late", extra=facts(live))
+
+    async def _unpaid(self, live: Live, proof: Cancelled | Expired | Mismatch) -> None:
+        self._watched.discard(live.record.key)
+        kind = type(proof).__name__.lower()
+        was_paid = live.record.money in PAID
+        cause = {} if was_paid else {"message": f"{live.record.message} {UNPAID_BECAUSE[kind]}".strip()}
+        if not was_paid and not live.record.reason:
+            cause["reason"] = "payment_expired" if isinstance(proof, Expired) else "invalid_transaction_state"
+        await live.money(MoneyEvent.CHAIN_UNPAID, kind, chain_proven=True, **cause)
+        if live.record.unpaid:
+            self._parts.telemetry.unpaid_found(live.record.network)
+            log.error(
+                "unpaid: a facilitator reported success and the chain has no transfer", extra=facts(live)
+            )
+
+    async def _unused(self, live: Live) -> None:
+        """The nonce is unused as of a new head: note it, and send again where that is safe."""
+        network = self._parts.policy.network(live.record.network)
+        if live.record.money in PAID:
+            if live.unused_blocks == SUSPICIOUS_BLOCKS:
+                log.error("a facilitator reported success that the chain does not show", extra=facts(live))
+            return
+        left_s = (live.record.valid_before or 0) - self._parts.clock()
+        if live.record.hint:  # somebody broadcast it: sending again could only burn gas
+            return
+        wanted = (
+            live.callers and live.resends < self._parts.policy.retry.attempts and left_s > SEND_AGAIN_MARGIN_S
+        )
+        if not wanted or live.unused_blocks < network.resend_after_blocks:
+            return
+        live.unused_blocks = 0
+        live.resends += 1
+        await live.money(MoneyEvent.DOUBT, "no reply, and the nonce is unused", tainted=True)
+        if await live.money(MoneyEvent.RESENT, "the nonce is unused"):
+            self.send_again(live)
+
+
+UNPAID_BECAUSE = {
+    "cancelled": "The payer cancelled this authorization on chain; nothing was charged.",
+    "expired": "The authorization expired unused; nothing was charged.",
+    "mismatch": "The nonce was used for another transfer; this payment was not made.",
+}
+
+
+def facts(live: Live) -> dict[str, object]:
+    """What a log line may say of a settlement: no signature, no key."""
+    record = live.record
+    return {
+        "settlement": record.id,
+        "network": record.network,
+        "facilitator": record.facilitator,
+        "transaction": record.transaction or record.hint,
+        "money": str(record.money),
+        "answer": str(record.answer),
+    }
