@@ -1,0 +1,171 @@
+"""The facilitator plane: /verify, /settle, /supported, /payments/<id>, and every other path as it is.
+
+Pure ASGI. Says HTTP, decides nothing: what to answer to a payment is the flows' business.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from urllib.parse import urlsplit
+
+from starlette.types import Receive, Scope, Send
+
+from guardian.edge.http import (
+    HttpCall,
+    TooLarge,
+    Unfinished,
+    forwarded,
+    raw_path,
+    read_body,
+    write,
+    write_json,
+)
+from guardian.edge.views import payment_view
+from guardian.errors import BadPayment, NotSent, ReplyLost, StoreUnavailable
+from guardian.facilitator.client import Facilitator
+from guardian.flow.parts import Parts, log
+from guardian.flow.settle import SettleFlow
+from guardian.flow.verify import VerifyFlow
+
+PASS_TIMEOUT_S = 60.0
+MAX_PASSED_BYTES = 16 * 1024 * 1024
+"""Request bodies of the other paths (discovery, validate) are small; nobody uploads through here."""
+
+
+class FacilitatorPlane:
+    """ASGI application of the data port."""
+
+    def __init__(self, parts: Parts, settle: SettleFlow, verify: VerifyFlow) -> None:
+        self._parts = parts
+        self._settle = settle
+        self._verify = verify
+        self._prefixes = _prefixes({f.name: f.url for f in parts.policy.facilitators})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        only, path = self._resolve(raw_path(scope))
+        method = scope["method"]
+        if method == "POST" and path in ("/settle", "/verify"):
+            await self._payment(path, only, scope, receive, send)
+        elif method == "GET" and path == "/supported" and not only:
+            await self._supported(scope, send)
+        elif method == "GET" and path.startswith("/payments/") and not only:
+            await self._status(path.removeprefix("/payments/"), send)
+        else:
+            await self._pass(only, path, scope, receive, send)
+
+    def _resolve(self, path: str) -> tuple[str, str]:
+        """The facilitator that the path names, or none, and the path below it."""
+        for prefix, name in self._prefixes.items():
+            if path == prefix or path.startswith(prefix + "/"):
+                return name, path.removeprefix(prefix) or "/"
+        return "", path
+
+    async def _payment(self, path: str, only: str, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            body = await read_body(receive)
+        except TooLarge:
+            return await _refuse(send, 413, path, "body", "over 1 MiB", "send the payment alone")
+        except (Unfinished, TimeoutError):
+            return await _refuse(send, 400, path, "body", "an unfinished body", "send it whole")
+        call = HttpCall(body, forwarded(scope["headers"]), only, receive, send)
+        try:
+            await (self._settle.settle(call) if path == "/settle" else self._verify.verify(call))
+        except BadPayment as fault:
+            await _refuse(send, 400, path, fault.field, fault.found, fault.cure)
+        except StoreUnavailable:
+            log.error("store unavailable: nothing was sent", exc_info=True)
+            cure = "nothing was sent; try again later"
+            await _refuse(send, 503, path, "store", "unavailable", cure, ((b"retry-after", b"5"),))
+        finally:
+            call.close()
+
+    async def _supported(self, scope: Scope, send: Send) -> None:
+        try:
+            reply = await self._parts.facilitators.supported(forwarded(scope["headers"]))
+        except (NotSent, ReplyLost) as fault:
+            return await write_json(send, 502, {"error": f"no facilitator answered /supported: {fault}"})
+        await write(
+            send, reply.status, [(k, v) for k, v in reply.headers if k != b"content-type"], reply.body
+        )
+
+    async def _status(self, id: str, send: Send) -> None:
+        record = await self._parts.store.get_by_id(id)
+        if record is None:
+            return await write_json(send, 404, {"error": "no such payment", "field": "id", "found": id[:64]})
+        await write_json(send, 200, payment_view(record))
+
+    async def _pass(self, only: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        facilitator = self._parts.facilitators.named(only or self._parts.policy.facilitators[0].name)
+        assert facilitator is not None
+        try:
+            await _stream(facilitator, path, scope, receive, send)
+        except NotSent as fault:
+            await write_json(
+                send, 502, {"error": f"facilitator {facilitator.name} cannot be reached: {fault}"}
+            )
+        except ReplyLost as fault:
+            await write_json(send, 504, {"error": f"facilitator {facilitator.name} gave no reply: {fault}"})
+
+
+async def _stream(facilitator: Facilitator, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+    headers = forwarded(scope["headers"])
+    body = _body(receive) if _has_body(scope) else None
+    reply = await facilitator.stream(
+        scope["method"], path, scope.get("query_string", b""), headers, body, timeout_s=PASS_TIMEOUT_S
+    )
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        async for part in reply.body:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await reply.aclose()
+
+
+def _has_body(scope: Scope) -> bool:
+    return any(key in (b"content-length", b"transfer-encoding") for key, _ in scope["headers"])
+
+
+async def _body(receive: Receive) -> AsyncIterator[bytes]:
+    passed = 0
+    while (message := await receive())["type"] == "http.request":
+        passed += len(message.get("body", b""))
+        if passed > MAX_PASSED_BYTES:
+            raise ReplyLost("the request body is over 16 MiB")
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
+
+
+async def _refuse(
+    send: Send,
+    status: int,
+    path: str,
+    field: str,
+    found: str,
+    cure: str,
+    headers: tuple[tuple[bytes, bytes], ...] = (),
+) -> None:
+    """A body that both SDK models and people can read; nothing was sent."""
+    text = f"{field}: found {found}; {cure}"
+    about = {"error": text, "field": field, "found": found, "cure": cure}
+    settle = {
+        "success": False,
+        "errorReason": "invalid_payload",
+        "errorMessage": text,
+        "transaction": "",
+        "network": "",
+    }
+    verify = {"isValid": False, "invalidReason": "invalid_payload", "invalidMessage": text, "payer": ""}
+    await write_json(send, status, (settle if path == "/settle" else verify) | about, headers)
+
+
+def _prefixes(urls: Mapping[str, str]) -> dict[str, str]:
+    """`/facilitators/<name>` for each, and each URL's own path, longest first; a path that two
+    facilitators share names neither, so that both may serve it."""
+    named = {f"/facilitators/{name}": name for name in urls}
+    paths = [urlsplit(url).path.rstrip("/") for url in urls.values()]
+    own = {
+        path: name if paths.count(path) == 1 and len(urls) > 1 else ""
+        for path, name in zip(paths, urls, strict=True)
+    }
+    merged = named | {path: name for path, name in own.items() if path}
+    return dict(sorted(merged.items(), key=lambda item: -len(item[0])))

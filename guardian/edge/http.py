@@ -1,0 +1,130 @@
+"""HTTP in and out for the data port: reading bounded bodies, cleaning headers, knowing who left.
+
+No decisions: a `HttpCall` is what the flows see of a caller.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+import orjson
+from starlette.types import Message, Receive, Scope, Send
+
+MAX_BODY_BYTES = 1024 * 1024
+"""A signed payment is 1 to 3 kB, with a Solana transaction or large extensions some 20 kB."""
+
+BODY_TIMEOUT_S = 30.0
+"""A caller that takes longer to send a payment holds a connection for nothing."""
+
+HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"proxy-connection",
+    )
+)
+"""RFC 9110 §7.6.1: these speak of one connection and are never forwarded."""
+
+NEVER_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding"}
+"""The client towards the facilitator sets its own of these."""
+
+OWN_TO_AN_ANSWER = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding", b"date", b"server"}
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class TooLarge(Exception):
+    """The body is over the limit."""
+
+
+class Unfinished(Exception):
+    """The caller left, or took too long, before its body was whole."""
+
+
+def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Request headers as they go on: without hop-by-hop ones and those that Connection names."""
+    named = {
+        name.strip().lower() for key, value in headers if key == b"connection" for name in value.split(b",")
+    }
+    return [(key, value) for key, value in headers if key not in NEVER_FORWARDED and key not in named]
+
+
+async def read_body(receive: Receive) -> bytes:
+    """The whole request body; raises TooLarge and Unfinished."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return _checked(message.get("body", b""))
+    async with asyncio.timeout(BODY_TIMEOUT_S):
+        return await _read_on(message, receive)
+
+
+async def _read_on(message: Message, receive: Receive) -> bytes:
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        _checked(body)
+        if not message.get("more_body"):
+            return bytes(body)
+        message = await receive()
+    raise Unfinished
+
+
+def _checked(body: bytes | bytearray) -> bytes:
+    if len(body) > MAX_BODY_BYTES:
+        raise TooLarge
+    return bytes(body)
+
+
+class HttpCall:
+    """One caller of /verify or /settle: its bytes, whether it is still there, and its answer."""
+
+    def __init__(self, body: bytes, headers: Headers, only: str, receive: Receive, send: Send) -> None:
+        self.body = body
+        self.headers = headers
+        self.only = only
+        self.gone = False
+        self._send = send
+        self._leaving = asyncio.get_running_loop().create_task(self._notice_leaving(receive))
+
+    async def _notice_leaving(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+
+    async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Write the answer; True when the connection was still open when it was written."""
+        if self.gone:
+            return False
+        self._leaving.cancel()
+        try:
+            await write(self._send, status, [(k, v) for k, v in headers if k not in OWN_TO_AN_ANSWER], body)
+        except OSError:
+            self.gone = True
+        return not self.gone
+
+    def close(self) -> None:
+        """Stop listening to the caller."""
+        self._leaving.cancel()
+
+
+async def write(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """One whole JSON answer."""
+    own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def write_json(send: Send, status: int, content: object, headers: Headers = ()) -> None:
+    """One whole JSON answer from a value."""
+    await write(send, status, headers, orjson.dumps(content))
+
+
+def raw_path(scope: Scope) -> str:
+    """The path below this application, as sent (percent-encoding kept)."""
+    sent: bytes = scope.get("raw_path") or scope["path"].encode()
+    return sent.partition(b"?")[0].decode("latin-1").removeprefix(scope.get("root_path", ""))

@@ -1,0 +1,50 @@
+"""What may be shown of a record: no body, no signature. Pure."""
+
+import msgspec
+
+from guardian.settlement.record import Settlement
+
+ACTION = {
+    "idle": "reject",
+    "pending": "wait",
+    "confirmed": "deliver",
+    "failed": "reject",
+    "unresolved": "wait",
+    "polling": "wait",
+    "confirmed_late": "deliver",
+    "failed_orphaned": "reject",
+}
+"""What follows from each money state for whoever waits (the mission's table)."""
+
+
+def payment_view(record: Settlement) -> dict[str, object]:
+    """What a caller may know of a payment: /payments/<id> needs no key, so it names no party."""
+    return {
+        "id": record.id,
+        "money": record.money,
+        "answer": record.answer,
+        "action": ACTION[record.money],
+        "network": record.network,
+        "transaction": record.transaction or "",
+        "reportedTransaction": record.hint or "",
+        "watched": record.watched,
+        "orphan": record.orphan,
+        "reason": record.reason,
+        "createdAt": record.created_at,
+        "updatedAt": record.updated_at,
+    }
+
+
+def settlement_view(record: Settlement) -> dict[str, object]:
+    """All that an operator may see: everything but the signed body."""
+    shown = {
+        name: getattr(record, name) for name in record.__struct_fields__ if name not in ("body", "events")
+    }
+    events = [msgspec.to_builtins(event) for event in record.events]
+    # Amounts exceed what JSON numbers hold exactly, so they travel as decimal strings.
+    return shown | {
+        "amount": str(record.amount),
+        "orphan": record.orphan,
+        "unpaid": record.unpaid,
+        "events": events,
+    }
