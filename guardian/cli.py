@@ -1,0 +1,102 @@
+"""The commands of `guardian`. Each is a few lines here or a small file in commands/; no decisions.
+
+Whatever goes wrong for a known reason ends as one line on stderr: field, value, cure. Exit codes: 0 done,
+1 the answer is no (`policy check`), 2 it could not be done, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from guardian.commands import policy, records
+from guardian.commands.classify import classify
+from guardian.commands.output import print_error
+from guardian.errors import GuardianError
+from guardian.settings import LISTEN, OPS_LISTEN, STORE, read_settings
+
+CANNOT = 2
+INTERRUPTED = 130
+
+# What typer raises for wrong flags and arguments has no public name of its own.
+_UsageFault = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="guardian",
+    help="A reverse proxy that loses no x402 payment and doubles none.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+app.add_typer(policy.app, name="policy")
+app.add_typer(records.settlements, name="settlements")
+app.add_typer(records.orphans, name="orphans")
+app.command()(classify)
+
+
+@app.command()
+def serve(
+    policy: Annotated[str | None, typer.Option(help="The policy file. Or GUARDIAN_POLICY.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help=f"For callers. Or GUARDIAN_LISTEN. [default: {LISTEN}]")
+    ] = None,
+    ops_listen: Annotated[
+        str | None, typer.Option(help=f"For operators. Or GUARDIAN_OPS_LISTEN. [default: {OPS_LISTEN}]")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help=f"Or GUARDIAN_STORE. [default: {STORE}]")] = None,
+    log_level: Annotated[str | None, typer.Option(help="Or GUARDIAN_LOG_LEVEL. [default: INFO]")] = None,
+) -> None:
+    """Run the guardian until it is told to stop."""
+    settings = read_settings(
+        os.environ, policy=policy, listen=listen, ops_listen=ops_listen, store=store, log_level=log_level
+    )
+    from guardian.serve import run
+
+    run(settings)
+
+
+@app.command()
+def demo() -> None:
+    """Lose a payment without the guardian, then keep it with the guardian, on a chain of its own."""
+    try:
+        from guardian.sandbox.demo import main as play
+    except ModuleNotFoundError as missing:
+        cure = "install payment-guardian[sandbox]"
+        raise GuardianError(f"demo: {missing.name} is not installed; {cure}") from missing
+    raise typer.Exit(play() or 0)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code. args: without the program's name, default sys.argv."""
+    try:
+        code = app(list(args) if args is not None else None, prog_name="guardian", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except GuardianError as fault:
+        print_error(str(fault))
+    except BrokenPipeError:
+        # The reader of our output has gone, e.g. `| head`: keep the interpreter from saying so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as fault:
+        print_error(f"{fault.filename or 'system'}: {fault.strerror or fault}")
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except Exception as fault:
+        if not isinstance(fault, _UsageFault):
+            raise
+        print_error(_usage_line(fault))
+    return CANNOT
+
+
+def _usage_line(fault: Exception) -> str:
+    """typer's own message, with the cure it prints on further lines."""
+    message = getattr(fault, "format_message", lambda: str(fault))()
+    context = getattr(fault, "ctx", None)
+    where = getattr(context, "command_path", "guardian")
+    return f"{message} Try `{where} --help`."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

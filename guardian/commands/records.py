@@ -1,0 +1,89 @@
+"""`guardian settlements list | show` and `guardian orphans list`: what became of payments."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from guardian.commands.output import print_json, print_lines, print_table
+from guardian.commands.source import Records
+from guardian.errors import GuardianError
+from guardian.settlement.states import Money
+
+settlements = typer.Typer(no_args_is_help=True, help="Payments and what became of them.")
+orphans = typer.Typer(no_args_is_help=True, help="Payments that were taken and not delivered.")
+
+Ops = Annotated[
+    str | None,
+    typer.Option(help="Operations API of the running guardian [default: where GUARDIAN_OPS_LISTEN says]."),
+]
+StoreUrl = Annotated[
+    str | None, typer.Option(help="Store to read when no guardian runs [default: GUARDIAN_STORE].")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")]
+
+_HEAD = ("ID", "MONEY", "ANSWER", "NETWORK", "AMOUNT", "PAYER", "PAYEE", "TRANSACTION", "CREATED")
+_HIDDEN = frozenset({"body", "signature", "signature_hash", "signatureHash"})
+_TIMES = frozenset({"created_at", "updated_at", "at"})
+
+
+@settlements.command("list")
+def list_settlements(
+    money: Annotated[list[str] | None, typer.Option(help="Only this money state; may be repeated.")] = None,
+    limit: Limit = 100,
+    ops: Ops = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """List payments, newest first."""
+    for state in money or ():
+        if state not in tuple(Money):
+            raise GuardianError(f"--money: {state[:40]!r} is no money state; use one of {', '.join(Money)}")
+    _print_page(Records(ops, store).page(money=money or [], orphans=False, limit=limit), as_json)
+
+
+@settlements.command()
+def show(id: str, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Show one payment and its audit trail."""
+    record = Records(ops, store).one(id)
+    if record is None:
+        raise GuardianError(f"ID: there is no settlement {id[:80]!r}; `guardian settlements list` shows them")
+    record = _shown(record)
+    if as_json:
+        print_json(record)
+        return
+    events = record.pop("events", None) or ()
+    print_lines(*(f"{name + ':':<20}{_cell(name, value)}" for name, value in record.items()))
+    print_lines("", "audit trail:")
+    rows = [[_cell(k, event.get(k)) for k in ("at", "name", "money", "answer", "note")] for event in events]
+    print_table(("AT", "EVENT", "MONEY", "ANSWER", "NOTE"), rows)
+
+
+@orphans.command("list")
+def list_orphans(
+    limit: Limit = 100, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False
+) -> None:
+    """List payments that were taken and whose caller holds no success."""
+    _print_page(Records(ops, store).page(money=[], orphans=True, limit=limit), as_json)
+
+
+def _print_page(records: list[dict[str, Any]], as_json: bool) -> None:
+    records = [_shown(record) for record in records]
+    if as_json:
+        print_json(records)
+        return
+    names = ("id", "money", "answer", "network", "amount", "payer", "pay_to", "transaction", "created_at")
+    print_table(_HEAD, [[_cell(name, record.get(name)) for name in names] for record in records])
+
+
+def _shown(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in _HIDDEN}
+
+
+def _cell(name: str, value: object) -> str:
+    if name in _TIMES and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None or value == "" else str(value)

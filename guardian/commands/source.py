@@ -1,0 +1,145 @@
+"""Where commands read records: the running guardian's operations API, or the store file itself.
+
+A store file belongs to one process. So the running guardian is asked first; the file is opened when
+nothing listens there. An explicit --store is tried first, because its records were asked for.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+from guardian.errors import GuardianError, StoreUnavailable
+from guardian.settings import read_ops_listen, read_store
+
+TIMEOUT_S: Final = 10.0
+MAX_BYTES: Final = 64 * 1024 * 1024  # a page of a thousand records with full audit trails is a tenth
+_SQLITE: Final = "sqlite:///"
+
+View = dict[str, Any]
+
+
+class NobodyListens(Exception):
+    """The operations API refuses connections: no guardian runs there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Reads records for a command. ops, store: the flags as given."""
+
+    ops: str | None = None
+    store: str | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    def page(self, *, money: list[str], orphans: bool, limit: int) -> list[View]:
+        """Newest first."""
+        query = [("limit", str(limit)), *(("money", state) for state in money)]
+        query += [("orphans", "true")] if orphans else []
+
+        async def read(store: Any) -> list[View]:
+            from guardian.edge.views import settlement_view
+
+            return [
+                settlement_view(record)
+                for record in await store.page(money=money, orphans=orphans, limit=limit)
+            ]
+
+        answer = self._read(f"/api/settlements?{urlencode(query)}", read)
+        return list(answer["settlements"] if isinstance(answer, dict) else answer)
+
+    def one(self, id: str) -> View | None:
+        """One record by id; None when there is none."""
+
+        async def read(store: Any) -> View | None:
+            from guardian.edge.views import settlement_view
+
+            record = await store.get_by_id(id)
+            return settlement_view(record) if record else None
+
+        answer: View | None = self._read(f"/api/settlements/{quote(id, safe='')}", read)
+        return answer
+
+    def _read(self, path: str, read: Callable[[Any], Awaitable[Any]]) -> Any:
+        if self.store and not self.ops:
+            try:
+                return _from_store(read_store(self.environ, self.store), read)
+            except StoreUnavailable as refused:
+                try:
+                    return _from_operations(self._operations(), path)
+                except NobodyListens:
+                    raise refused from None
+        try:
+            return _from_operations(self._operations(), path)
+        except NobodyListens:
+            if self.ops:
+                raise GuardianError(f"--ops: nothing listens at {self.ops}; start guardian serve") from None
+            return _from_store(read_store(self.environ, self.store), read)
+
+    def _operations(self) -> str:
+        return self.ops or f"http://{read_ops_listen(self.environ)}"
+
+
+def _from_operations(base: str, path: str) -> Any:
+    """The JSON of the operations API; None for 404. Raises NobodyListens or GuardianError."""
+    connection = _connection(base)
+    try:
+        connection.request("GET", path, headers={"Accept": "application/json"})
+        reply = connection.getresponse()
+        body = reply.read(MAX_BYTES)
+    except ConnectionRefusedError as error:
+        raise NobodyListens from error
+    except (OSError, http.client.HTTPException) as error:
+        raise GuardianError(
+            f"--ops: {base} gives no answer ({type(error).__name__}); is it the guardian's?"
+        ) from error
+    finally:
+        connection.close()
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise GuardianError(
+            f"--ops: {base} answers {reply.status} without JSON; is it the guardian's?"
+        ) from error
+    if reply.status == 404:
+        return None
+    if reply.status != 200:
+        said = answer.get("error") or answer.get("detail") if isinstance(answer, dict) else None
+        raise GuardianError(f"--ops: {base} answers {reply.status}: {str(said or 'no reason given')[:200]}")
+    return answer
+
+
+def _connection(base: str) -> http.client.HTTPConnection:
+    try:
+        parts = urlsplit(base)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in ("http", "https") or "@" in parts.netloc:
+        raise GuardianError("--ops: not the URL of an operations API; write it like http://127.0.0.1:9402")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(host, port, timeout=TIMEOUT_S)
+
+
+def _from_store(url: str, read: Callable[[Any], Awaitable[Any]]) -> Any:
+    from guardian.store.open import open_store
+
+    if url.startswith("memory:"):
+        raise GuardianError("--store: a memory store lives in its process only; ask it with --ops")
+    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
+        cure = "name another with --store, or a running guardian with --ops"
+        raise GuardianError(f"--store: there is no file {url.removeprefix(_SQLITE)}; {cure}")
+
+    async def run() -> Any:
+        store = open_store(url)
+        await store.open()
+        try:
+            return await read(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())

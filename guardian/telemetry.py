@@ -1,0 +1,399 @@
+"""What the guardian counts, times and traces. Every span, metric and attribute name is here.
+
+The only file that knows OpenTelemetry. Metrics are added up in plain dicts, and read when somebody
+asks (`/metrics`, or an OTLP push): the SDK's own `add` and `record` cost 7 to 9 µs each, ours (series.py)
+less than one. Counters and gauges reach OpenTelemetry as observable instruments. It has no observable
+histogram, so the readers below hand theirs on as finished data points.
+
+Labels are bounded, what does not fit is counted under `other`. Payers, nonces, keys and URLs are none.
+Call from the event loop's thread; reading is safe from any.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from enum import StrEnum
+from typing import Any, Final
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
+    Histogram,
+    HistogramDataPoint,
+    Metric,
+    MetricReader,
+    MetricsData,
+    PeriodicExportingMetricReader,
+    ScopeMetrics,
+)
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, Tracer
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+
+from guardian.series import Distribution, Names, Values
+
+SERVICE: Final = "payment-guardian"
+
+# A caller names the network, so it must not be able to name a million of them.
+MAX_NETWORKS: Final = 64
+MAX_FACILITATORS: Final = 64
+
+SHORT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LONG_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0)
+
+CIRCUIT_LEVEL: Final = {"closed": 0, "half-open": 1, "half_open": 1, "open": 2}
+
+# Span attributes: a positive list, so that nobody traces a signature by accident.
+SPAN_ATTRIBUTES: Final = {
+    "network": "guardian.network",
+    "scheme": "guardian.scheme",
+    "facilitator": "guardian.facilitator",
+    "operation": "guardian.operation",
+    "outcome": "guardian.outcome",
+    "rule": "guardian.rule",
+    "reason": "guardian.reason",
+    "settlement": "guardian.settlement.id",
+    "transaction": "guardian.transaction",
+    "attempt": "guardian.attempt",
+    "method": "guardian.rpc.method",
+    "route": "guardian.route",
+    "status": "http.response.status_code",
+}
+
+
+class SpanName(StrEnum):
+    """The spans; `Telemetry.span` takes no other names by convention."""
+
+    SETTLE = "guardian.settle"
+    VERIFY = "guardian.verify"
+    PURCHASE = "guardian.purchase"
+    PASS_THROUGH = "guardian.pass_through"
+    ATTEMPT = "guardian.attempt"
+    WATCH = "guardian.watch"
+    RECONCILE = "guardian.reconcile"
+    RPC = "guardian.rpc"
+
+
+def _observer(values: Values) -> Callable[[CallbackOptions], Iterator[Observation]]:
+    def observe(_options: CallbackOptions) -> Iterator[Observation]:
+        for key, value in values.cells.copy().items():
+            yield Observation(value, dict(zip(values.labels, key, strict=True)))
+
+    return observe
+
+
+def _metric(distribution: Distribution) -> Metric:
+    now_ns = time.time_ns()
+    points = []
+    for key, cell in distribution.cells.copy().items():
+        counts = cell.counts.copy()
+        point = HistogramDataPoint(
+            attributes=dict(zip(distribution.labels, key, strict=True)),
+            start_time_unix_nano=distribution.start_ns,
+            time_unix_nano=now_ns,
+            count=sum(counts),
+            sum=cell.total,
+            bucket_counts=counts,
+            explicit_bounds=distribution.bounds,
+            min=cell.low,
+            max=cell.high,
+        )
+        points.append(point)
+    data = Histogram(points, AggregationTemporality.CUMULATIVE)
+    return Metric(distribution.name, distribution.description, "s", data)
+
+
+def _with_distributions(data: MetricsData, distributions: Sequence[Distribution]) -> MetricsData:
+    metrics = [_metric(one) for one in distributions if one.cells]
+    if not metrics or not data.resource_metrics:
+        return data
+    first, *others = data.resource_metrics
+    scopes = list(first.scope_metrics)
+    # Into the scope that is there: the OTLP encoder keeps one list per scope, and would drop the other.
+    for index, scope in enumerate(scopes):
+        if scope.scope.name == SERVICE:
+            scopes[index] = replace(scope, metrics=[*scope.metrics, *metrics])
+            break
+    else:
+        scopes.append(ScopeMetrics(scope=InstrumentationScope(SERVICE), metrics=metrics, schema_url=""))
+    return MetricsData([replace(first, scope_metrics=scopes), *others])
+
+
+class _PrometheusReader(PrometheusMetricReader):
+    """The SDK's reader, with our histograms added to what it read."""
+
+    def __init__(self, distributions: Sequence[Distribution], registry: CollectorRegistry) -> None:
+        self._distributions = distributions
+        super().__init__(scope_info_enabled=False, registry=registry)
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        whole = _with_distributions(metrics_data, self._distributions)
+        super()._receive_metrics(whole, timeout_millis, **kwargs)
+
+
+class _OtlpReader(PeriodicExportingMetricReader):
+    """The SDK's pushing reader, with our histograms added to what it read."""
+
+    def __init__(self, distributions: Sequence[Distribution]) -> None:
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        self._distributions = distributions
+        super().__init__(OTLPMetricExporter())
+
+    def _receive_metrics(
+        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
+    ) -> None:
+        whole = _with_distributions(metrics_data, self._distributions)
+        super()._receive_metrics(whole, timeout_millis, **kwargs)
+
+
+def _exports(signal: str, environ: Mapping[str, str]) -> bool:
+    """Whether the standard OTEL_* variables ask for an OTLP export of TRACES or METRICS."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    if environ.get(f"OTEL_{signal}_EXPORTER", "otlp").strip().lower() == "none":
+        return False
+    return any(
+        environ.get(name, "").strip()
+        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+    )
+
+
+def _resource(service_version: str) -> Resource:
+    attributes: dict[str, Any] = {SERVICE_VERSION: service_version}
+    resource = Resource.create(attributes)  # reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+    if str(resource.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
+        return resource.merge(Resource({SERVICE_NAME: SERVICE}))
+    return resource
+
+
+def _tracer_provider(resource: Resource) -> TracerProvider:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+class Telemetry:
+    """One per application, no globals. `create` is the way to build it."""
+
+    def __init__(self, *, resource: Resource, networks: Iterable[str], push_metrics: bool) -> None:
+        self._network = Names(MAX_NETWORKS, networks)
+        self._facilitator = Names(MAX_FACILITATORS)
+        self._head_seen: dict[str, float] = {}
+        self._traces: TracerProvider | None = None
+        self._tracer: Tracer | None = None
+        self._closed = False
+        self._counters()
+        self._gauges()
+        self._histograms()
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        readers: list[MetricReader] = [_PrometheusReader(self._distributions, self._registry)]
+        if push_metrics:
+            readers.append(_OtlpReader(self._distributions))
+        self._metrics = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+        self._bind()
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        service_version: str,
+        otlp: bool | None = None,
+        networks: Iterable[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> "Telemetry":
+        """Build from the standard OTEL_* environment variables.
+
+        otlp: False switches pushing off, None and True leave it to the environment, since the exporters
+        read their endpoint there. networks: the policy's, which always keep their own label.
+        """
+        env = os.environ if environ is None else environ
+        push = otlp is not False
+        resource = _resource(service_version)
+        made = cls(resource=resource, networks=networks, push_metrics=push and _exports("METRICS", env))
+        if push and _exports("TRACES", env):
+            made.trace_with(_tracer_provider(resource))
+        return made
+
+    def trace_with(self, provider: TracerProvider) -> None:
+        """Send spans to this provider, which `shutdown` then closes."""
+        self._traces = provider
+        self._tracer = provider.get_tracer(SERVICE)
+
+    # -- names -----------------------------------------------------------------------------------
+
+    def _counters(self) -> None:
+        self._answers = Values("network", "facilitator", "outcome")
+        self._classified = Values("operation", "outcome", "rule")
+        self._circuit_changes = Values("facilitator", "network", "operation", "state")
+        self._findings = Values("network", "kind")
+        self._orphans = Values("network")
+        self._replays = Values("network")
+        self._unpaid = Values("network")
+        self._duplicates = Values("network")
+        # An alert on the increase of a counter misses the first one unless it stood at zero before.
+        for network in self._network.labels():
+            for counter in (self._orphans, self._replays, self._unpaid, self._duplicates):
+                counter.put((network,), 0)
+
+    def _gauges(self) -> None:
+        self._circuit_state = Values("facilitator", "network", "operation")
+        self._open = Values("network")
+        self._head = Values("network")
+
+    def _histograms(self) -> None:
+        self._hold = Distribution(
+            "guardian.settle.hold",
+            "How long a caller of /settle waited for its answer",
+            SHORT_S,
+            ("network", "outcome"),
+        )
+        self._attempts = Distribution(
+            "guardian.facilitator.attempt.duration",
+            "Calls to a facilitator, until its reply or the loss of it",
+            SHORT_S,
+            ("facilitator", "network", "operation", "outcome"),
+        )
+        self._late = Distribution(
+            "guardian.late.confirmation",
+            "Time from sending to proof, of settlements that were in doubt and turned out paid",
+            LONG_S,
+            ("network",),
+        )
+        self._rpc = Distribution(
+            "guardian.rpc.call.duration", "Calls to a chain node", SHORT_S, ("network", "method", "outcome")
+        )
+        self._distributions = (self._hold, self._attempts, self._late, self._rpc)
+
+    def _bind(self) -> None:
+        meter = self._metrics.get_meter(SERVICE)
+        for name, counter, description in (
+            ("guardian.settle.answers", self._answers, "Answers given to callers of /settle"),
+            ("guardian.replies.classified", self._classified, "Facilitator replies, by the rule that fit"),
+            ("guardian.circuit.changes", self._circuit_changes, "Changes of a circuit's state"),
+            ("guardian.chain.findings", self._findings, "What the chain showed about watched payments"),
+            ("guardian.orphans.found", self._orphans, "Payments that moved while nobody holds the success"),
+            ("guardian.orphans.replayed", self._replays, "Orphans delivered to a later call"),
+            ("guardian.unpaid.found", self._unpaid, "Successes handed out for money that never moved"),
+            ("guardian.duplicates", self._duplicates, "Settles refused because they were delivered before"),
+        ):
+            meter.create_observable_counter(name, [_observer(counter)], description=description)
+        for name, observe, unit, description in (
+            (
+                "guardian.circuit.state",
+                _observer(self._circuit_state),
+                "",
+                "0 closed, 1 half-open, 2 open, -1 unknown",
+            ),
+            ("guardian.open.settlements", _observer(self._open), "", "Settlements whose truth is not final"),
+            ("guardian.watcher.head", _observer(self._head), "", "The newest block the watcher has read"),
+            ("guardian.watcher.head.age", self._head_ages, "s", "Time since the watcher's head moved"),
+        ):
+            meter.create_observable_gauge(name, [observe], unit, description)
+
+    # -- what happened ---------------------------------------------------------------------------
+
+    def settle_answered(self, network: str, facilitator: str, outcome: str, hold_s: float) -> None:
+        label = self._network(network)
+        self._answers.add((label, self._facilitator(facilitator), outcome))
+        self._hold.record((label, outcome), hold_s)
+
+    def attempt(self, facilitator: str, network: str, operation: str, outcome: str, seconds: float) -> None:
+        key = (self._facilitator(facilitator), self._network(network), operation, outcome)
+        self._attempts.record(key, seconds)
+
+    def classified(self, operation: str, outcome: str, rule: str) -> None:
+        self._classified.add((operation, outcome, rule))
+
+    def circuit_changed(self, facilitator: str, network: str, operation: str, state: str) -> None:
+        key = (self._facilitator(facilitator), self._network(network), operation)
+        self._circuit_state.put(key, CIRCUIT_LEVEL.get(state, -1))
+        self._circuit_changes.add((*key, state))
+
+    def finding(self, network: str, kind: str) -> None:
+        self._findings.add((self._network(network), kind))
+
+    def late_confirmation(self, network: str, seconds: float) -> None:
+        self._late.record((self._network(network),), seconds)
+
+    def orphan_found(self, network: str) -> None:
+        self._orphans.add((self._network(network),))
+
+    def orphan_replayed(self, network: str) -> None:
+        self._replays.add((self._network(network),))
+
+    def unpaid_found(self, network: str) -> None:
+        self._unpaid.add((self._network(network),))
+
+    def duplicate(self, network: str) -> None:
+        self._duplicates.add((self._network(network),))
+
+    def open_settlements(self, network: str, n: int) -> None:
+        self._open.put((self._network(network),), n)
+
+    def rpc_call(self, network: str, method: str, outcome: str, seconds: float) -> None:
+        self._rpc.record((self._network(network), method, outcome), seconds)
+
+    def watcher_head(self, network: str, head: int) -> None:
+        label = self._network(network)
+        if self._head.cells.get((label,)) != head:
+            self._head_seen[label] = time.monotonic()
+        self._head.put((label,), head)
+
+    def _head_ages(self, _options: CallbackOptions) -> Iterator[Observation]:
+        now = time.monotonic()
+        for label, seen in self._head_seen.copy().items():
+            yield Observation(now - seen, {"network": label})
+
+    # -- spans, reading, end ---------------------------------------------------------------------
+
+    def span(self, name: str, **attributes: str | int | float | bool) -> AbstractContextManager[Span]:
+        """A span around a block; free of cost while no exporter is configured.
+
+        Attributes outside SPAN_ATTRIBUTES are dropped. An exception is recorded by its type only: its
+        text may quote a request.
+        """
+        if self._tracer is None:
+            return _NO_SPAN
+        named = {SPAN_ATTRIBUTES[key]: value for key, value in attributes.items() if key in SPAN_ATTRIBUTES}
+        return _span(self._tracer, name, named)
+
+    def metrics_page(self) -> tuple[bytes, str]:
+        """The Prometheus exposition and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def shutdown(self) -> None:
+        """Push what is left and stop; idempotent. Blocks while a collector is slow: call in a thread."""
+        if self._closed:
+            return
+        self._closed = True
+        self._tracer = None
+        if self._traces is not None:
+            self._traces.shutdown()
+        self._metrics.shutdown()
+
+
+_NO_SPAN: Final[AbstractContextManager[Span]] = nullcontext(INVALID_SPAN)
+
+
+@contextmanager
+def _span(tracer: Tracer, name: str, attributes: Mapping[str, str | int | float | bool]) -> Iterator[Span]:
+    opened: Callable[..., AbstractContextManager[Span]] = tracer.start_as_current_span
+    with opened(name, attributes=attributes, record_exception=False, set_status_on_exception=False) as span:
+        try:
+            yield span
+        except BaseException as exc:
+            span.set_status(Status(StatusCode.ERROR, type(exc).__name__))
+            raise
