@@ -73,7 +73,7 @@ class Guardian:
             await watcher.stop()
         await self.parts.facilitators.close()
         await self.parts.store.close()
-        self.parts.telemetry.shutdown()
+        await asyncio.to_thread(self.parts.telemetry.shutdown)
         log.info("stopped")
 
 
@@ -85,7 +85,7 @@ def build(
     telemetry: Telemetry | None = None,
 ) -> Guardian:
     """A guardian from its policy and store; `transport` replaces the network in tests."""
-    telemetry = telemetry or Telemetry.create(service_version=__version__)
+    telemetry = telemetry or Telemetry.create(service_version=__version__, networks=tuple(policy.networks))
     circuits = _circuits(policy, telemetry)
     members = [Facilitator(f.name, f.url, transport=transport) for f in policy.facilitators]
     return Guardian(
@@ -148,11 +148,16 @@ def _circuits(policy: Policy, telemetry: Telemetry) -> Circuits:
 
 def _watcher(name: str, policy: Policy) -> Watcher:
     network = policy.network(name)
+
+    def blind(why: str) -> None:
+        log.warning("the chain cannot be read", extra={"network": name, "why": why})
+
     return Watcher(
         Network(name),
-        Endpoints(Network(name), network.rpc, clock=time.time),
+        Endpoints(Network(name), network.rpc, clock=time.monotonic, on_error=blind),
         block_time_s=network.block_time_s,
         confirmations=network.confirmations,
         finality_blocks=network.finality,
         clock=time.time,
+        on_error=blind,
     )

@@ -26,7 +26,6 @@ _UsageFault = typer.BadParameter.__mro__[2]
 app = typer.Typer(
     name="guardian",
     help="A reverse proxy that loses no x402 payment and doubles none.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
 )

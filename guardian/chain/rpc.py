@@ -29,6 +29,9 @@ BACKOFF_CAP_S = 5.0
 """A caller may be held meanwhile, and a probe is cheap."""
 
 WRONG_CHAIN_BACKOFF_S = 60.0
+SECOND_CHOICE_S = 30.0
+"""An endpoint may answer for its head and fail at real questions: others are read first for a while."""
+
 GRACE_S = 0.25
 """How long a refresh waits for the other healthy endpoints once one has answered."""
 
@@ -73,6 +76,7 @@ class Endpoint:
         self.up = False
         self.wrong_chain = False
         self.retry_at = 0.0
+        self.second_choice_until = 0.0
         self._wire = wire
         self._chain_id = chain_id
         self._timeout_s = timeout_s
@@ -191,7 +195,9 @@ class Endpoints:
         """Endpoints that are up, on the right chain and not behind, best choice first."""
         up = [(endpoint, endpoint.head) for endpoint in self.all if endpoint.up]
         best = max((head.number for _, head in up if head), default=0)
-        return [endpoint for endpoint, head in up if head and head.number >= best - STALE_BLOCKS]
+        now = self._clock()
+        current = [endpoint for endpoint, head in up if head and head.number >= best - STALE_BLOCKS]
+        return sorted(current, key=lambda endpoint: endpoint.second_choice_until > now)
 
     @property
     def head(self) -> int:
@@ -234,7 +240,9 @@ class Endpoints:
 
     def failed(self, endpoint: Endpoint) -> None:
         """A read from this endpoint went wrong: read from another one for a while."""
-        endpoint.mark_down(self._clock())
+        now = self._clock()
+        endpoint.mark_down(now)
+        endpoint.second_choice_until = now + SECOND_CHOICE_S
 
     async def first(self, read: Callable[[Endpoint], Awaitable[T]]) -> T:
         """The first answer that an endpoint gives, in order; raises ChainUnavailable."""

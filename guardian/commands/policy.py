@@ -10,7 +10,7 @@ from guardian.policy.explain import explain, json_schema, warnings
 from guardian.policy.load import load_policy, read_text, validate
 from guardian.policy.tree import read_tree
 
-app = typer.Typer(no_args_is_help=True, help="Check and explain policy files.")
+app = typer.Typer(help="Check and explain policy files.")
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="The policy file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

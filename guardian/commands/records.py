@@ -10,8 +10,8 @@ from guardian.commands.source import Records
 from guardian.errors import GuardianError
 from guardian.settlement.states import Money
 
-settlements = typer.Typer(no_args_is_help=True, help="Payments and what became of them.")
-orphans = typer.Typer(no_args_is_help=True, help="Payments that were taken and not delivered.")
+settlements = typer.Typer(help="Payments and what became of them.")
+orphans = typer.Typer(help="Payments that were taken and not delivered.")
 
 Ops = Annotated[
     str | None,

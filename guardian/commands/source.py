@@ -20,6 +20,7 @@ from guardian.settings import read_ops_listen, read_store
 TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 64 * 1024 * 1024  # a page of a thousand records with full audit trails is a tenth
 _SQLITE: Final = "sqlite:///"
+_WHOSE: Final = "is it the guardian's?"
 
 View = dict[str, Any]
 
@@ -50,7 +51,10 @@ class Records:
             ]
 
         answer = self._read(f"/api/settlements?{urlencode(query)}", read)
-        return list(answer["settlements"] if isinstance(answer, dict) else answer)
+        records = answer.get("settlements") if isinstance(answer, dict) else answer
+        if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+            raise GuardianError(f"--ops: {self._operations()} answers no list of settlements; {_WHOSE}")
+        return records
 
     def one(self, id: str) -> View | None:
         """One record by id; None when there is none."""
@@ -61,7 +65,9 @@ class Records:
             record = await store.get_by_id(id)
             return settlement_view(record) if record else None
 
-        answer: View | None = self._read(f"/api/settlements/{quote(id, safe='')}", read)
+        answer = self._read(f"/api/settlements/{quote(id, safe='')}", read)
+        if not isinstance(answer, dict | None):
+            raise GuardianError(f"--ops: {self._operations()} answers no settlement; {_WHOSE}")
         return answer
 
     def _read(self, path: str, read: Callable[[Any], Awaitable[Any]]) -> Any:

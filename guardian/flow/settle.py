@@ -46,9 +46,7 @@ class SettleFlow:
             blocked = await self._claim(live, payment, call, network)
             if blocked and await self.purchases.answered(live, payment, call, begun):
                 return
-            if self._needs_driving(live):
-                live.driven = True
-                self._parts.tasks.spawn(self._drive(live, payment, network), "drive")
+            self._set_going(live, payment, network)
             await self.hold(live, call, begun)
             await self._answer(live, payment, call)
         finally:
@@ -79,26 +77,21 @@ class SettleFlow:
             return False
         return record.reopens or record.signature_hash != payment.signature_hash
 
-    def _needs_driving(self, live: Live) -> bool:
-        if live.in_doubt and not live.record.watched:
-            return not live.sending
-        return live.record.money in OPEN and not live.driven
+    def _set_going(self, live: Live, payment: Payment, network: NetworkPolicy) -> None:
+        """Send what nobody has sent yet. In doubt without a watcher, the caller's own repeat goes to
+        the same facilitator, as it would without us: only it can reconcile."""
+        if live.in_doubt and not live.record.watched and not live.sending:
+            live.only = live.record.facilitator
+            self._sender.start(live)
+        elif live.record.money in (Money.IDLE, Money.PENDING) and not live.driven:
+            live.driven = True
+            self._parts.tasks.spawn(self._drive(live, payment, network), "drive")
 
     async def _drive(self, live: Live, payment: Payment, network: NetworkPolicy) -> None:
-        if live.in_doubt:
-            return self._again_or_watch(live)
         if delay_s := self._signatures.delay_s(payment, network):
             await asyncio.sleep(delay_s)
         if await live.money(MoneyEvent.SENT) or live.record.money is Money.PENDING:
             self._sender.start(live)
-
-    def _again_or_watch(self, live: Live) -> None:
-        """In doubt without a watcher, the caller's own repeat goes to the same facilitator, as it
-        would without us: only it can reconcile."""
-        if live.record.watched:
-            return self._watch.begin(live)
-        live.only = live.record.facilitator
-        self._sender.start(live)
 
     async def hold(self, live: Live, call: Call, begun: float, first: Live | None = None) -> None:
         """Keep the caller until there is an answer, the hold is over, or it has left."""
@@ -175,7 +168,9 @@ class SettleFlow:
             updated_at=now,
             body=body,
         )
-        waits = self._signatures.delay_s(payment, network) > 0
+        # The store's own look at earlier payments goes by resource; a wider reach is looked up first.
+        looks_wider = self._parts.policy.settle.reuse_orphans == "same_payee"
+        waits = looks_wider or self._signatures.delay_s(payment, network) > 0
         return begun(fresh, Money.IDLE if waits else Money.PENDING)
 
     def _live(self, key: str) -> Live:

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from guardian.errors import PolicyError
@@ -26,7 +27,6 @@ Place = tuple[int, int]
 _INT = re.compile(r"[-+]?[0-9]+", re.ASCII)
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*|[-+]?\.[0-9]+", re.ASCII)
 _WORDS: Final = {"": None, "~": None, "null": None, "true": True, "false": False}
-_FLOW_OPENER = re.compile(r"[\[{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +62,13 @@ def read_tree(text: str, file: str) -> Tree:
 
 def _compose(text: str, file: str) -> Node | None:
     try:
+        _refuse_bulk(text, file)
         yaml = YAML(typ="rt", pure=True)
         yaml.composer.warn_double_anchors = False
         node: Node | None = yaml.compose(text)
         return node
+    except PolicyError:
+        raise
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = {"line": mark.line + 1, "column": mark.column + 1} if mark else {}
@@ -78,6 +81,17 @@ def _compose(text: str, file: str) -> Node | None:
     except Exception as error:
         # The parser was not written for hostile files: it also raises ValueError, AssertionError, TypeError.
         raise PolicyError("not YAML: the parser gave up on this file", file=file) from error
+
+
+def _refuse_bulk(text: str, file: str) -> None:
+    """Look at the events first, which come one by one: the composer's time grows with depth squared."""
+    depth = 0
+    for count, event in enumerate(YAML(typ="rt", pure=True).parse(text)):
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH or count > 2 * MAX_VALUES:
+            message = "nested too deeply" if depth > MAX_DEPTH else f"more than {MAX_VALUES} values"
+            line, column = _place(event)
+            raise PolicyError(f"{message}; a policy is far smaller", file=file, line=line, column=column)
 
 
 class _Builder:
@@ -95,7 +109,9 @@ class _Builder:
             self._fail(node, f"more than {MAX_VALUES} values, aliases counted; write fewer")
         if len(path) > MAX_DEPTH:
             self._fail(node, "nested too deeply; a policy has four levels")
-        self._values[path] = _place(node)
+        # What stands nowhere, as in `settle:`, is found at its key.
+        empty = isinstance(node, ScalarNode) and not node.value
+        self._values[path] = self._keys.get(path, _place(node)) if empty else _place(node)
         if isinstance(node, MappingNode):
             return self._mapping(node, path)
         if isinstance(node, SequenceNode):
@@ -135,5 +151,5 @@ class _Builder:
         raise PolicyError(message, file=self._file, line=line, column=column)
 
 
-def _place(node: Node) -> Place:
+def _place(node: Any) -> Place:
     return node.start_mark.line + 1, node.start_mark.column + 1

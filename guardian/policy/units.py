@@ -35,10 +35,10 @@ def parse_size(value: object) -> int:
 
 
 def write_duration(seconds: float) -> str:
-    """The shortest writing that reads back as the same duration."""
-    for unit in ("d", "h", "m"):
+    """The writing that people use, which reads back as the same duration: 60s, but 90d."""
+    for unit, least_s in (("d", 86400), ("h", 3600), ("m", 600)):
         whole = seconds / SECONDS[unit]
-        if whole >= 1 and whole == int(whole):
+        if seconds >= least_s and whole == int(whole):
             return f"{int(whole)}{unit}"
     if 0 < seconds < 1:
         return f"{round(seconds * 1000, 6):g}ms"
@@ -46,7 +46,7 @@ def write_duration(seconds: float) -> str:
 
 
 def write_size(count: int) -> str:
-    """The shortest writing that reads back as the same size."""
+    """The largest unit that leaves no fraction."""
     for unit in ("GiB", "MiB", "KiB"):
         if count and count % BYTES[unit] == 0:
             return f"{count // BYTES[unit]}{unit}"

@@ -1,4 +1,7 @@
-"""Compiles token.sol into token.json: run by hand after a change of token.sol, `python -m guardian.sandbox.build_token`."""
+"""Compiles token.sol into token.json: run by hand after a change of token.sol.
+
+`python -m guardian.sandbox.build_token`
+"""
 
 import json
 import subprocess
@@ -25,7 +28,12 @@ def main() -> None:
     source = (HERE / "token.sol").read_text()
     job = {"language": "Solidity", "sources": {"token.sol": {"content": source}}, "settings": SETTINGS}
     ran = subprocess.run(
-        [*node_command(), "-e", SCRIPT], input=json.dumps(job), cwd=where, capture_output=True, text=True, check=True
+        [*node_command(), "-e", SCRIPT],
+        input=json.dumps(job),
+        cwd=where,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     built = json.loads(ran.stdout)
     errors = [e["formattedMessage"] for e in built["output"].get("errors", []) if e["severity"] == "error"]
@@ -33,7 +41,8 @@ def main() -> None:
         raise SystemExit("\n".join(errors))
     contracts = built["output"]["contracts"]["token.sol"]
     code = {
-        name: "0x" + contracts[name]["evm"]["deployedBytecode"]["object"] for name in ("Token", "Multicall", "Wallet")
+        name: "0x" + contracts[name]["evm"]["deployedBytecode"]["object"]
+        for name in ("Token", "Multicall", "Wallet")
     }
     facts = {"source": "token.sol", "compiler": f"npm solc {SOLC} ({built['version']})", "settings": SETTINGS}
     (HERE / "token.json").write_text(json.dumps(facts | {"runtime": code}, indent=1) + "\n")

@@ -1,8 +1,8 @@
 """Buyers: the official Python client with a generous timeout, and payments signed by hand for tests of the facilitator plane.
 
-    purchase = await buy("http://127.0.0.1:…/weather", account)        # or buy_now(…) outside asyncio
-    again = await send_payment(url, purchase.payloads[-1])             # the same signed payload once more
-    body = sign_payment(chain, account, pay_to, 10_000)                # JSON for POST /verify and /settle
+purchase = await buy("http://127.0.0.1:…/weather", account)        # or buy_now(…) outside asyncio
+again = await send_payment(url, purchase.payloads[-1])             # the same signed payload once more
+body = sign_payment(chain, account, pay_to, 10_000)                # JSON for POST /verify and /settle
 """
 
 import asyncio
@@ -99,8 +99,12 @@ async def _get(http: httpx.AsyncClient, url: str, headers: dict[str, str], purch
     started = time.monotonic()
     try:
         response = await http.get(url, headers=headers)
-    except Exception as error:  # the SDK wraps whatever happened; the text and its cause are what a buyer sees
-        purchase.error = f"{type(error).__name__}: {error}" + (f" <- {error.__cause__!r}" if error.__cause__ else "")
+    except (
+        Exception
+    ) as error:  # the SDK wraps whatever happened; the text and its cause are what a buyer sees
+        purchase.error = f"{type(error).__name__}: {error}" + (
+            f" <- {error.__cause__!r}" if error.__cause__ else ""
+        )
     else:
         purchase.status, purchase.headers = response.status_code, dict(response.headers)
         purchase.body = _json_or_text(response)
@@ -138,7 +142,9 @@ def sign_payment(
         "nonce": bytes.fromhex((nonce or secrets.token_hex(32)).removeprefix("0x")),
     }
     signed = account.sign_typed_data(chain.domain(), {"TransferWithAuthorization": AUTHORIZATION}, message)
-    authorization = {name: str(value) for name, value in message.items()} | {"nonce": "0x" + message["nonce"].hex()}
+    authorization = {name: str(value) for name, value in message.items()} | {
+        "nonce": "0x" + message["nonce"].hex()
+    }
     payload = {"signature": "0x" + bytes(signed.signature).hex(), "authorization": authorization}
     terms = {"scheme": "exact", "payTo": pay_to, "asset": TOKEN, "maxTimeoutSeconds": valid_for_s}
     terms |= {"extra": {"name": "USDC", "version": "2"}}

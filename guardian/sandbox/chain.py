@@ -83,7 +83,9 @@ def anvil_binary() -> Path:
     where = npm_packages("anvil", ANVIL)
     found = sorted(where.glob("node_modules/@foundry-rs/anvil-*/bin/anvil*"))
     if not found:
-        raise SandboxError(f"npm has no anvil for this platform (looked in {where}); Linux, macOS, Windows on amd64/arm64 only")
+        raise SandboxError(
+            f"npm has no anvil for this platform (looked in {where}); Linux, macOS, Windows on amd64/arm64 only"
+        )
     found[0].chmod(0o755)
     return found[0]
 
@@ -114,7 +116,15 @@ class Chain:
         slots_in_an_epoch: int | None = None,
     ) -> None:
         log = log or Path(tempfile.mkdtemp(prefix="sandbox-")) / "anvil.log"
-        command = [str(anvil_binary()), "--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id)]
+        command = [
+            str(anvil_binary()),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--chain-id",
+            str(chain_id),
+        ]
         command += ["--block-time", str(mining)] if isinstance(mining, float | int) else []
         command += ["--no-mining"] if mining is None else []
         command += ["--slots-in-an-epoch", str(slots_in_an_epoch)] if slots_in_an_epoch is not None else []
@@ -163,7 +173,9 @@ class Chain:
     def rpc(self, method: str, *params: Any) -> Any:
         """One JSON-RPC call. Raises RpcError."""
         call = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": list(params)}
-        request = urllib.request.Request(self.url, json.dumps(call).encode(), {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            self.url, json.dumps(call).encode(), {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=RPC_TIMEOUT_S) as reply:
             answer = json.load(reply)
         if "error" in answer:
@@ -219,7 +231,12 @@ class Chain:
     def pending_transactions(self) -> list[dict[str, Any]]:
         """What waits in the mempool, as eth_getTransactionByHash shows it."""
         content = self.rpc("txpool_content")
-        return [tx for kind in ("pending", "queued") for by_nonce in content[kind].values() for tx in by_nonce.values()]
+        return [
+            tx
+            for kind in ("pending", "queued")
+            for by_nonce in content[kind].values()
+            for tx in by_nonce.values()
+        ]
 
     def drop_transactions(self, transactions: Sequence[str] | None = None) -> None:
         """Forget these waiting transactions; without an argument all of them."""
@@ -237,7 +254,12 @@ class Chain:
     def fund(self, address: str, amount: int) -> None:
         """Adds tokens at once, without a transaction (works while mining is stopped; leaves no Transfer event)."""
         slot = "0x" + keccak(_word(address) + BALANCES_SLOT.to_bytes(32, "big")).hex()
-        self.rpc("anvil_setStorageAt", TOKEN, slot, "0x" + (self.balance(address) + amount).to_bytes(32, "big").hex())
+        self.rpc(
+            "anvil_setStorageAt",
+            TOKEN,
+            slot,
+            "0x" + (self.balance(address) + amount).to_bytes(32, "big").hex(),
+        )
 
     def fund_gas(self, address: str, wei: int = GAS_WEI) -> None:
         self.rpc("anvil_setBalance", address, hex(wei))
@@ -262,7 +284,8 @@ class Chain:
         """Transfer events in chain order; None matches everybody."""
         topics = [TRANSFER, _topic(payer) if payer else None, _topic(pay_to) if pay_to else None]
         logs = self.rpc(
-            "eth_getLogs", {"address": token, "topics": topics, "fromBlock": hex(from_block), "toBlock": "latest"}
+            "eth_getLogs",
+            {"address": token, "topics": topics, "fromBlock": hex(from_block), "toBlock": "latest"},
         )
         return [
             Transfer(
@@ -285,9 +308,12 @@ class Chain:
     def uses(self, payer: str, nonce: str) -> list[NonceUse]:
         """What used or cancelled the nonce."""
         topics = [[USED, CANCELED], _topic(payer), _topic(nonce)]
-        logs = self.rpc("eth_getLogs", {"address": TOKEN, "topics": topics, "fromBlock": "0x0", "toBlock": "latest"})
+        logs = self.rpc(
+            "eth_getLogs", {"address": TOKEN, "topics": topics, "fromBlock": "0x0", "toBlock": "latest"}
+        )
         return [
-            NonceUse(log["topics"][0] == CANCELED, log["transactionHash"], int(log["blockNumber"], 16)) for log in logs
+            NonceUse(log["topics"][0] == CANCELED, log["transactionHash"], int(log["blockNumber"], 16))
+            for log in logs
         ]
 
     def cancel_authorization(self, payer_key: str, nonce: str) -> str:
@@ -295,7 +321,9 @@ class Chain:
         payer: LocalAccount = Account.from_key(payer_key)
         fields = [{"name": "authorizer", "type": "address"}, {"name": "nonce", "type": "bytes32"}]
         signed = payer.sign_typed_data(
-            self.domain(), {"CancelAuthorization": fields}, {"authorizer": payer.address, "nonce": _word(nonce)}
+            self.domain(),
+            {"CancelAuthorization": fields},
+            {"authorizer": payer.address, "nonce": _word(nonce)},
         )
         return self._send(
             "cancelAuthorization(address,bytes32,bytes)",
@@ -326,10 +354,17 @@ class Chain:
         return {"name": "USDC", "version": "2", "chainId": self.chain_id, "verifyingContract": TOKEN}
 
     def _read(self, signature: str, types: list[str], values: list[Any]) -> str:
-        return str(self.rpc("eth_call", {"to": TOKEN, "data": _call_data(signature, types, values)}, "latest"))
+        return str(
+            self.rpc("eth_call", {"to": TOKEN, "data": _call_data(signature, types, values)}, "latest")
+        )
 
     def _send(self, signature: str, types: list[str], values: list[Any]) -> str:
-        call = {"from": self._sender, "to": TOKEN, "gas": hex(500_000), "data": _call_data(signature, types, values)}
+        call = {
+            "from": self._sender,
+            "to": TOKEN,
+            "gas": hex(500_000),
+            "data": _call_data(signature, types, values),
+        }
         return str(self.rpc("eth_sendTransaction", call))
 
 

@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 Message = dict[str, Any]
-App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
+App = Callable[
+    [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
+]
 PAID_PATH = "/weather"
 
 
@@ -17,7 +19,10 @@ class Counting:
         self.counts = {"worked": 0, "delivered": 0, "refused": 0}
 
     async def __call__(
-        self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
     ) -> None:
         if scope["type"] != "http" or scope["path"] != PAID_PATH:
             await self.app(scope, receive, send)
@@ -27,6 +32,9 @@ class Counting:
             await send(message)
             if message["type"] == "http.response.start":
                 self.counts["delivered" if message["status"] == 200 else "refused"] += 1
-                print(json.dumps({"path": scope["path"], "status": message["status"], **self.counts}), flush=True)
+                print(
+                    json.dumps({"path": scope["path"], "status": message["status"], **self.counts}),
+                    flush=True,
+                )
 
         await self.app(scope, receive, counting_send)

@@ -169,7 +169,9 @@ class SandboxFacilitator:
             new = [Fault(**one) for one in (order if isinstance(order, list) else [order])]
             named = {fault.operation for fault in new}
             self.faults = [old for old in self.faults if old.operation not in named] + new
-        return dialects.as_json(200, **self.counters.summary(), faults=[asdict(fault) for fault in self.faults])
+        return dialects.as_json(
+            200, **self.counters.summary(), faults=[asdict(fault) for fault in self.faults]
+        )
 
     def _next_fault(self, operation: str) -> Fault:
         for fault in self.faults:
@@ -269,7 +271,10 @@ async def _read(receive: Receive) -> bytes:
 
 
 async def _answer(answer: Answer, send: Send) -> None:
-    headers = [(b"content-type", answer.content_type.encode()), (b"content-length", str(len(answer.body)).encode())]
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+    ]
     if answer.retry_after_s is not None:
         headers.append((b"retry-after", str(answer.retry_after_s).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
@@ -280,15 +285,24 @@ def _dump(model: Any) -> Answer:
     return Answer(200, model.model_dump_json(by_alias=True, exclude_none=True).encode())
 
 
-def build(rpc: str, key: str, network: str, confirmation_timeout_s: float, events: Path | None) -> SandboxFacilitator:
+def build(
+    rpc: str, key: str, network: str, confirmation_timeout_s: float, events: Path | None
+) -> SandboxFacilitator:
     """Wires SDK, signer and counters together."""
     counters = Counters(events)
     signer = SandboxSigner(
-        key, rpc, confirmation_timeout_s, lambda nonce, transaction: counters.add("broadcasts", nonce, transaction)
+        key,
+        rpc,
+        confirmation_timeout_s,
+        lambda nonce, transaction: counters.add("broadcasts", nonce, transaction),
     )
     sdk = x402FacilitatorSync()
     register_exact_evm_facilitator(sdk, signer, networks=[network])
-    stores = [entry.facilitator._pending_store for entry in sdk._schemes if hasattr(entry.facilitator, "_pending_store")]
+    stores = [
+        entry.facilitator._pending_store
+        for entry in sdk._schemes
+        if hasattr(entry.facilitator, "_pending_store")
+    ]
 
     def forget() -> None:
         for store in stores:
@@ -309,7 +323,12 @@ def main() -> None:
     key = options.key or "0x" + bytes(Account.create().key).hex()
     app = build(options.rpc, key, options.network, options.confirmation_timeout, options.events)
     uvicorn.run(
-        app, host="127.0.0.1", port=options.port, lifespan="off", log_level="warning", timeout_graceful_shutdown=1
+        app,
+        host="127.0.0.1",
+        port=options.port,
+        lifespan="off",
+        log_level="warning",
+        timeout_graceful_shutdown=1,
     )
 
 

@@ -94,7 +94,12 @@ def _npm_install(target: Path) -> None:
     try:
         ran = subprocess.run(
             [*npm, "install", "--no-audit", "--no-fund", "--omit=dev"],
-            cwd=target, env=env, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,
+            cwd=target,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_TIMEOUT_S,
+            check=False,
         )
     except subprocess.TimeoutExpired as exc:
         raise SandboxError(f"npm install in {target} took longer than {INSTALL_TIMEOUT_S:.0f} s") from exc

@@ -65,7 +65,9 @@ class Process:
         until = time.monotonic() + limit_s
         while not ready():
             if not self.alive:
-                raise SandboxError(f"{self.name} ended with {self.returncode} before it was ready:\n{self.log_tail()}")
+                raise SandboxError(
+                    f"{self.name} ended with {self.returncode} before it was ready:\n{self.log_tail()}"
+                )
             if time.monotonic() > until:
                 raise SandboxError(f"{self.name} was not ready after {limit_s:.0f} s:\n{self.log_tail()}")
             time.sleep(POLL_S)

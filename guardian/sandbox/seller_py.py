@@ -20,7 +20,9 @@ def build(facilitator: str, pay_to: str, price: str, network: str) -> Counting:
     server = x402ResourceServer(HTTPFacilitatorClient(FacilitatorConfig(url=facilitator)))
     register_exact_evm_server(server)
     option = PaymentOption(scheme="exact", pay_to=pay_to, price=price, network=network)
-    routes = {"GET /weather": RouteConfig(accepts=option, description="weather", mime_type="application/json")}
+    routes = {
+        "GET /weather": RouteConfig(accepts=option, description="weather", mime_type="application/json")
+    }
     api = FastAPI()
     api.middleware("http")(payment_middleware(routes, server))
     counting = Counting(api)

@@ -26,7 +26,9 @@ class Fate(StrEnum):
 
     MINED = "mined"
     CANCELLED = "cancelled"  # replaced by an empty transaction with the same account nonce
-    REPLACED = "replaced"  # another transaction carries the same authorization, the reported hash is never mined
+    REPLACED = (
+        "replaced"  # another transaction carries the same authorization, the reported hash is never mined
+    )
     STUCK = "stuck"  # waits behind a gap in the account's nonces
 
 
@@ -55,7 +57,9 @@ class SandboxSigner(FacilitatorWeb3Signer):  # type: ignore[misc]
         self._replacing = threading.Lock()
         self._rpc("anvil_setBalance", self.address, hex(GAS_WEI))
 
-    def write_contract(self, address: str, abi: list[dict[str, Any]], function_name: str, *args: Any, **more: Any) -> str:
+    def write_contract(
+        self, address: str, abi: list[dict[str, Any]], function_name: str, *args: Any, **more: Any
+    ) -> str:
         plan = PLAN.get(Plan())
         sent = self._send(plan.fate, (address, abi, function_name, *args), more)
         plan.broadcasts.append(sent)

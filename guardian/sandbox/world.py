@@ -154,7 +154,9 @@ class World:
     def __enter__(self) -> Self:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            self.chain = self._stack.enter_context(Chain(mining=self._mining, log=self.directory / "anvil.log"))
+            self.chain = self._stack.enter_context(
+                Chain(mining=self._mining, log=self.directory / "anvil.log")
+            )
             for number in range(self._facilitator_count):
                 self._start_facilitator(f"facilitator-{number}")
             for facilitator in self.facilitators:
@@ -200,7 +202,16 @@ class World:
     ) -> RunningSeller:
         """A seller that settles through this URL: the guardian's, or a facilitator's for comparison."""
         port, pay_to = free_port(), pay_to or str(Account.create().address)
-        options = ["--facilitator", facilitator_url, "--port", str(port), "--pay-to", pay_to, "--price", price]
+        options = [
+            "--facilitator",
+            facilitator_url,
+            "--port",
+            str(port),
+            "--pay-to",
+            pay_to,
+            "--price",
+            price,
+        ]
         command, cwd = _seller_command(kind)
         name = f"seller-{kind}-{len(self.sellers)}"
         process = Process(name, [*command, *options], self.directory / f"{name}.log", cwd=cwd)
@@ -272,7 +283,9 @@ def buy_ts(url: str, key: str, *, timeout_s: float = 120.0) -> dict[str, Any]:
     """One purchase with the TypeScript client: {status, body, receipt, nonces, error}."""
     where = typescript_directory()
     command = [*node_command(), "buyer.mjs", "--url", url, "--key", key, "--timeout", str(timeout_s)]
-    ran = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=timeout_s + 30, check=False)
+    ran = subprocess.run(
+        command, cwd=where, capture_output=True, text=True, timeout=timeout_s + 30, check=False
+    )
     if ran.returncode != 0:
         raise SandboxError(f"the TypeScript buyer ended with {ran.returncode}: {ran.stderr[-800:]}")
     return dict(json.loads(ran.stdout.splitlines()[-1]))

@@ -44,7 +44,7 @@ _SILENT_KEYS = frozenset(
 _HASH = re.compile(r"(?<![0-9a-zA-Z])0x[0-9a-fA-F]{64}(?![0-9a-zA-Z])")
 _BASE58_SIGNATURE = re.compile(r"(?<![0-9A-Za-z])[1-9A-HJ-NP-Za-km-z]{86,88}(?![0-9A-Za-z])")
 _NO_HASH = re.compile(r"(?:0x0*|null|none|undefined|n/a|nil)?", re.IGNORECASE)
-_TOKEN = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)+")
+_TOKEN = re.compile(r"(?<![a-z0-9])[a-z][a-z0-9]{0,30}(?:_[a-z0-9]{1,30}){1,15}(?![a-z0-9])")
 _WRAPPED = re.compile(r"\((\d{3})\):? ?(\{.*)", re.DOTALL)
 _SECRET = re.compile(r"(?:0x)?[0-9a-fA-F]{65,}|\beyJ[\w.\-]{16,}|\b[Bb]earer\s+\S+")
 
@@ -115,7 +115,7 @@ def _read_texts(
     operation: Operation, shape: Shape, texts: list[str], reported: str = "", error_type: str = ""
 ) -> Saying:
     tokens = [
-        token for text in texts for token in _TOKEN.findall(text[:MAX_BODY].lower()) if token in REASONS
+        token for text in texts for token in _TOKEN.findall(text.lower()) if token in REASONS
     ]
     text = " | ".join(texts)
     if tokens:
@@ -130,6 +130,12 @@ def _read_texts(
         error_type=error_type,
         wrapped=_wrapped_in(texts),
     )
+
+
+def _without(text: str, reasons: set[str]) -> str:
+    """The text without listed reasons, also where they are spelled as words."""
+    spelled = (name.replace("_", "[_ ]") for name in sorted(reasons, key=len, reverse=True))
+    return re.sub("|".join(spelled), " ", text, flags=re.IGNORECASE)
 
 
 def _strings(document: object) -> list[tuple[str, str]]:

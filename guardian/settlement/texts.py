@@ -10,10 +10,11 @@ Every repetition is bounded, so that no text makes matching slow.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 MAX_TEXT = 16_384
 """Characters looked at. The longest real texts (viem with all its arguments) are some 4,000; what is
-longer is not judged at all, so it stays in doubt on settle."""
+longer is not judged and counts as doubt."""
 
 
 class Sign(StrEnum):
@@ -350,6 +351,7 @@ REFUSED_RULES = (
 
 _RULES = (*SENT_RULES, *TIME_RULES, *CATCH_ALL_RULES, *BEFORE_RULES, *REFUSED_RULES)
 _NONE = _rule("unlisted", Sign.NONE, r"(?!)")
+_TOO_LONG = _rule("too_long", Sign.SENT, r"(?!)")
 
 # A node's refusal of service can come at any step, also while waiting for the receipt.
 _RPC = re.compile(
@@ -366,17 +368,20 @@ def plain(text: str) -> str:
     return _SEPARATORS.sub(" ", _CAMEL.sub(" ", text)).lower()
 
 
+@lru_cache(maxsize=256)
 def read_text(text: str) -> TextRule:
-    """The first rule that the text matches, strongest sign first; sign NONE where there is none."""
-    words = plain(text) if len(text) <= MAX_TEXT else ""
+    """The first rule that the text matches, strongest sign first; sign NONE where there is none.
+
+    Cached, because a facilitator in trouble says the same to everybody.
+    """
+    words = plain(text[:MAX_TEXT]).strip(" |")
+    if not words:
+        return _NONE
+    if len(text) > MAX_TEXT:
+        return _TOO_LONG
     found = next((rule for rule in _RULES if rule.pattern.search(words)), _NONE)
-    if found.sign is Sign.CATCH_ALL and is_estimation(text):
+    if found.sign is Sign.CATCH_ALL and ESTIMATION.pattern.search(words):
         return ESTIMATION
     if found.name in _ANY_STEP and _RPC.search(words):
         return _NONE
     return found
-
-
-def is_estimation(text: str) -> bool:
-    """Whether the text says that gas could not be estimated, which comes before any broadcast."""
-    return len(text) <= MAX_TEXT and ESTIMATION.pattern.search(plain(text)) is not None

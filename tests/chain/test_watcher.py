@@ -447,11 +447,11 @@ def test_the_loop_goes_on_after_errors_until_there_is_proof() -> None:
     async def script() -> None:
         scene = Scene()
         scene.node.down = True
-        told = asyncio.Event()
+        told, failed = asyncio.Event(), asyncio.Event()
+        scene.watcher._on_error = lambda text: failed.set()
         await scene.watcher.start()
         scene.watcher.watch(target(), lambda finding: told.set())
-        while not scene.errors:
-            await asyncio.sleep(0)
+        await failed.wait()
         assert not scene.watcher.healthy
         scene.node.down, scene.now = False, scene.now + 60
         async with asyncio.timeout(5):

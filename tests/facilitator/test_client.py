@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 import respx
+from crooked_sockets import OK, Peer, serving
 
 from guardian import errors
 from guardian.facilitator.client import MAX_KNOWN_URLS, Facilitator, Reply
-from tests.facilitator.sockets import OK, Peer, serving
 
 URL = "http://facilitator.test/platform/v2/x402"
 

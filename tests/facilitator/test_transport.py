@@ -9,13 +9,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from crooked_sockets import OK, Peer, Script, serving
 
 from guardian import errors
 from guardian.facilitator import client
 from guardian.facilitator import transport as room
 from guardian.facilitator.client import Facilitator, Reply
 from guardian.facilitator.transport import NOT_SENT, failure
-from tests.facilitator.sockets import OK, Peer, Script, serving
 
 BODY = b'{"x402Version":2}' * 80
 JSON = [(b"content-type", b"application/json")]

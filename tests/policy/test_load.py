@@ -1,0 +1,281 @@
+"""A policy file is either sound, or refused with place and cure; never a crash."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from guardian.errors import PolicyError
+from guardian.policy.load import load_policy, parse_policy
+from guardian.policy.model import Policy
+from guardian.policy.tree import MAX_BYTES
+
+SMALLEST = """\
+version: 1
+facilitators:
+  - name: main
+    url: http://127.0.0.1:18402
+networks:
+  eip155:8453:
+    rpc: [http://127.0.0.1:18545]
+    settlement_timeout: 60s
+    post_sign_delay: 1s
+routes:
+  - name: weather
+    upstream: http://127.0.0.1:18500
+"""
+HEAD = "version: 1\nfacilitators: [{name: main, url: http://h}]\n"
+DEFAULT_FILE = Path(__file__).parents[2] / "policies" / "default.yaml"
+
+
+def refusal(text: str) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text, "p.yaml")
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_the_smallest_policy_is_sound() -> None:
+    policy = parse_policy(SMALLEST)
+    assert policy.facilitators[0].url == "http://127.0.0.1:18402"
+    assert policy.network("eip155:8453").rpc == ("http://127.0.0.1:18545",)
+    assert policy.routes[0].name == "weather"
+
+
+def test_the_shipped_file_is_sound() -> None:
+    assert load_policy(DEFAULT_FILE).version == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
+    [
+        ("facilitators: []\n", (1, 1), "version is missing"),
+        ("version: 2\n", (1, 10), "write 1"),
+        ("version: '1'\n", (1, 10), "write 1"),
+        ("version: true\n", (1, 10), "write 1"),
+        ("version: 1\n", (1, 1), "neither facilitators nor routes"),
+        (HEAD + "facilitatrs: []\n", (3, 1), "did you mean facilitators?"),
+        (HEAD + "settle: {hold: 25s, hold_s: 3}\n", (3, 21), "did you mean hold?"),
+        (HEAD + "networks:\n  base:\n    finallity: 3\n", (5, 5), "did you mean finality?"),
+        (HEAD + "zzzzzzzz: 1\n", (3, 1), "known here: version, facilitators, networks"),
+        (HEAD + "settle:\n  hold: 25\n", (4, 9), "'25' has no unit; write 25s"),
+        (HEAD + "settle: {hold: 0s}\n", (3, 16), "greater than 0"),
+        (HEAD + "settle: {hold: 90s}\n", (3, 9), "hold_without_hash is shorter than hold"),
+        (HEAD + "settle: {reuse_orphans: maybe}\n", (3, 25), "'same_resource', 'same_payee' or 'off'"),
+        (HEAD + "retry: {attempts: 0}\n", (3, 19), "greater than or equal to 1"),
+        (HEAD + "retry: {attempts: 3s}\n", (3, 19), "whole number"),
+        (HEAD + "settle:\n", (3, 1), "must be a mapping"),
+        (HEAD + "routes: weather\n", (3, 9), "must be a list"),
+        (HEAD + "networks: {base: {finality: latest}}\n", (3, 29), "safe or finalized"),
+        (HEAD + "networks: {'eip155:08453': {}}\n", (3, 28), "is not a network"),
+        (HEAD + "networks: {basee: {}}\n", (3, 19), "write the CAIP-2 id"),
+        (HEAD + "networks: {base: {}, 'eip155:8453': {}}\n", (3, 37), "a second time"),
+        (HEAD + "networks: {1: {}}\n", (3, 15), "is not a network"),
+        (HEAD + "version: 1\n", (3, 1), "first in line 1"),
+        (HEAD + "? [a]\n: 1\n", (3, 3), "single word"),
+        ("version: 1\nfacilitators: [{name: a}]\n", (2, 16), "facilitators[0].url is missing"),
+        ("version: 1\nfacilitators: [{name: a b, url: http://h}]\n", (2, 23), "is not a name"),
+        ("a: [1\n", (2, 1), "not YAML"),
+        ("a: \x00", (0, 0), "not YAML"),
+        ("", (0, 0), "empty"),
+        ("- 1\n", (1, 1), "a policy is a mapping"),
+        ("a: 1\n---\nb: 1\n", (2, 1), "not YAML"),
+    ],
+)
+def test_a_fault_is_named_with_place_and_cure(text: str, place: tuple[int, int], said: str) -> None:
+    fault = refusal(text)
+    assert said in fault.message
+    assert (fault.line, fault.column) == place
+
+
+def test_the_first_fault_in_the_file_is_named() -> None:
+    assert refusal(HEAD + "retry: {attempts: 0}\ncircuit: {half_open_trials: 0}\n").line == 3
+
+
+@pytest.mark.parametrize("section", ["facilitators", "routes"])
+def test_a_name_stands_for_one_thing_only(section: str) -> None:
+    key = "url" if section == "facilitators" else "upstream"
+    fault = refusal(
+        f"version: 1\n{section}:\n- {{name: a, {key}: http://h}}\n- {{name: A, {key}: http://i}}\n"
+    )
+    assert (fault.line, fault.column) == (4, 10)
+    assert "also the name in line 3" in fault.message
+
+
+@pytest.mark.parametrize(
+    "name", ["verify", "Settle", "supported", "facilitators", "payments", "discovery", "healthz"]
+)
+def test_a_route_must_not_hide_a_path_of_the_guardian(name: str) -> None:
+    assert "collides" in refusal(HEAD + f"routes: [{{name: {name}, upstream: http://h}}]").message
+
+
+def test_a_route_must_not_hide_the_path_of_a_facilitator() -> None:
+    text = "version: 1\nfacilitators: [{name: cdp, url: https://h/platform/v2/x402}]\n"
+    fault = refusal(text + "routes: [{name: platform, upstream: http://h}]")
+    assert "facilitator's URL" in fault.message
+    assert fault.line == 3
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://h",
+        "h:80",
+        "http://",
+        "http://h:99999",
+        "http://h:0",
+        "http://[::1",
+        "http://a b",
+        "http://h/?k=1",
+        "http://h/#x",
+        "http://u:hunter2@h",
+        "ws://h",
+        "5",
+        "[]",
+        "http://hä",
+    ],
+)
+@pytest.mark.parametrize(
+    "where", ["facilitators: [{name: a, url: '%s'}]", "routes: [{name: a, upstream: '%s'}]"]
+)
+def test_facilitators_and_upstreams_are_plain_http_urls(where: str, url: str) -> None:
+    fault = refusal("version: 1\n" + where % url)
+    assert "hunter2" not in str(fault)
+    assert fault.line == 2
+
+
+@pytest.mark.parametrize("url", ["http://h", "https://u:hunter2@h/v2/key?x=1", "ws://h:1/", "wss://h"])
+def test_an_rpc_url_may_hold_credentials(url: str) -> None:
+    policy = parse_policy(HEAD + f"networks: {{base: {{rpc: ['{url}']}}}}")
+    assert policy.network("eip155:8453").rpc == (url,)
+    assert "hunter2" not in repr(policy)
+
+
+def test_a_refused_rpc_url_is_not_printed() -> None:
+    fault = refusal(HEAD + "networks: {base: {rpc: ['https://u:hunter2@h:99999/']}}")
+    assert "hunter2" not in str(fault)
+    assert "hunter2" not in str(fault.__cause__)
+
+
+def test_a_slash_at_the_end_of_a_url_does_not_matter() -> None:
+    assert (
+        parse_policy("version: 1\nfacilitators: [{name: a, url: 'http://h/x/'}]").facilitators[0].url
+        == "http://h/x"
+    )
+
+
+def test_anchors_may_be_used() -> None:
+    text = HEAD + "networks: {base: &b {confirmations: 2}, base-sepolia: *b}"
+    assert parse_policy(text).network("eip155:84532").confirmations == 2
+
+
+BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 20)
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        "- a\n" * 200_000,
+        "{a: " * 5_000,
+        "- " * 5_000,
+        "a: &a [*a]",
+        "&a {b: *a}",
+        BOMB,
+        "a: " + "9" * 5_000,
+        "a: *x",
+        "a: !!python/object:os.system x",
+        "%YAML 9.9\n---\na: 1",
+        "\t",
+        "a: &x 1\nb: &x 2",
+        "<<: {a: 1}",
+        "a: 1e999",
+        "a: 0x" + "f" * 5000,
+        "a: 2020-99-99",
+        "? ",
+        "\ud800",
+    ],
+)
+def test_hostile_yaml_is_refused(text: str) -> None:
+    refusal(text)
+
+
+def test_a_file_too_large_is_refused_unread(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_bytes(b"#" * (MAX_BYTES + 1))
+    with pytest.raises(PolicyError, match="larger than 1024 KiB"):
+        load_policy(file)
+    refusal("#" * (MAX_BYTES + 1))
+
+
+def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin1.yaml").write_bytes(b"version: 1\n# \xe4\n")
+    with pytest.raises(PolicyError, match=r"latin1.yaml:2:1: not UTF-8"):
+        load_policy(tmp_path / "latin1.yaml")
+    with pytest.raises(PolicyError, match="no such file"):
+        load_policy(tmp_path / "none.yaml")
+    with pytest.raises(PolicyError, match="is a directory"):
+        load_policy(tmp_path)
+    with pytest.raises(PolicyError, match="not a path"):
+        load_policy("a\0b")
+
+
+def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_bytes(b"\xef\xbb\xbf" + SMALLEST.encode())
+    assert load_policy(tmp_path / "p.yaml") == parse_policy(SMALLEST)
+
+
+PIECES = st.sampled_from(
+    [
+        "\n",
+        "  ",
+        "- ",
+        ": ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "&a ",
+        "*a",
+        "!!str ",
+        "25",
+        "25s",
+        "null",
+        "~",
+        "'",
+        '"',
+        "|\n",
+        ">-\n",
+        "? ",
+        "#",
+        "%",
+        "---\n",
+        "...\n",
+        "<<: ",
+        "version",
+        "url",
+        "\t",
+        "\x00",
+        "\u2028",
+        "é",
+        "1e9",
+        "-",
+        "@",
+        "`",
+    ]
+)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), PIECES | st.text(max_size=5)), max_size=6))
+def test_mutated_yaml_gives_a_policy_or_a_policy_error(mutations: list[tuple[float, int, str]]) -> None:
+    text = SMALLEST
+    for at, cut, piece in mutations:
+        index = int(at * len(text))
+        text = text[:index] + piece + text[index + cut :]
+    with contextlib.suppress(PolicyError):
+        assert isinstance(parse_policy(text, "p.yaml"), Policy)

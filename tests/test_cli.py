@@ -1,0 +1,270 @@
+"""The commands as a person or a script meets them: what is printed, and the exit code."""
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from guardian.cli import main
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import Answer, Money
+from guardian.store.open import open_store
+from guardian.wire.names import Address, Network, Nonce
+
+POLICY = "version: 1\nfacilitators:\n  - name: main\n    url: http://127.0.0.1:18402\n"
+NOBODY = "127.0.0.1:1"
+ID = "pay_" + "a" * 32
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("POLICY", "LISTEN", "STORE", "LOG_LEVEL"):
+        monkeypatch.delenv(f"GUARDIAN_{name}", raising=False)
+    monkeypatch.setenv("GUARDIAN_OPS_LISTEN", NOBODY)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> str:
+    """A store with one orphan."""
+    record = Settlement(
+        key="eip155:8453/0xa/0xb/0x1",
+        id=ID,
+        money=Money.CONFIRMED_LATE,
+        answer=Answer.REFUSED,
+        x402_version=2,
+        scheme="exact",
+        method="eip3009",
+        network=Network("eip155:8453"),
+        network_as_sent="base",
+        asset=Address("0xa"),
+        payer=Address("0xb"),
+        pay_to=Address("0xc"),
+        amount=10**20,
+        nonce=Nonce("0x1"),
+        message="boo\x1b[31m",
+        signature_hash="5ec2e7",
+        created_at=1.0,
+        updated_at=2.0,
+        body=b"SIGNED-BODY",
+    )
+    url = f"sqlite:///{tmp_path}/records.db"
+
+    async def write() -> None:
+        store = open_store(url)
+        await store.open()
+        await store.claim(record)
+        await store.close()
+
+    asyncio.run(write())
+    return url
+
+
+class Operations(BaseHTTPRequestHandler):
+    """A running guardian's operations API, as far as the commands ask it."""
+
+    asked: list[str] = []  # noqa: RUF012
+    reply: tuple[int, bytes] = (200, b"{}")
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        status, body = self.reply
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@pytest.fixture
+def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Operations]]:
+    Operations.asked = []
+    with HTTPServer(("127.0.0.1", 0), Operations) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("GUARDIAN_OPS_LISTEN", f"127.0.0.1:{server.server_port}")
+        yield Operations
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "",
+        "polcy",
+        "policy",
+        "policy check",
+        "policy explain none.yaml",
+        "serve",
+        "serve --policy none.yaml",
+        "serve --policy p --listen 99",
+        "serve --policy p --store mysql://x",
+        "classify --operation pay",
+        "classify --operation settle --status 9",
+        "settlements list --limit 0",
+        "settlements list --money gone",
+        "settlements show x",
+        "settlements list --ops nowhere",
+        "settlements list --ops http://h:x",
+        "settlements list --ops http://127.0.0.1:1",
+        "orphans list --store memory://",
+        "orphans list --store nonsense",
+        "settlements list --store sqlite:///none.db",
+        "serve --nonsense",
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(args: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(args.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("guardian: ")
+    assert err.count("\n") == 1
+
+
+def test_a_sound_policy_is_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.yaml").write_text(POLICY + "networks: {eip155:137: {}}")
+    assert main(["policy", "check", "p.yaml"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "p.yaml: sound"
+    assert out[1].startswith("warning: networks.eip155:137: ")
+
+
+def test_an_unsound_policy_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "p.yaml").write_text(POLICY + "settel: {}\n")
+    assert main(["policy", "check", "p.yaml"]) == 1
+    assert capsys.readouterr().err == "guardian: p.yaml:5:1: settel: unknown key; did you mean settle?\n"
+    assert main(["policy", "check", "p.yaml", "--json"]) == 1
+    fault = json.loads(capsys.readouterr().out)
+    assert (fault["ok"], fault["line"], fault["column"]) == (False, 5, 1)
+
+
+def test_explain_is_tab_separated_where_nobody_watches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.yaml").write_text(POLICY)
+    assert main(["policy", "explain", "p.yaml"]) == 0
+    assert "facilitators[0].url\thttp://127.0.0.1:18402\tp.yaml:4\n" in capsys.readouterr().out
+
+
+def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["policy", "schema"]) == 0
+    assert "facilitators" in json.loads(capsys.readouterr().out)["properties"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "outcome"),
+    [
+        ("settle", b'{"success":false,"errorReason":"insufficient_funds"}', "permanent"),
+        ("settle", b"<html>", "settlement"),
+        ("settle", b"", "settlement"),
+        ("verify", b'{"isValid":true,"payer":"0xb"}', "success"),
+    ],
+)
+def test_a_reply_is_classified(
+    operation: str,
+    body: bytes,
+    outcome: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(body)))
+    assert main(["classify", "--operation", operation, "--json"]) == 0
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["class"] == outcome
+    assert verdict["rule"]
+
+
+def test_records_come_from_the_file_where_no_guardian_runs(
+    stored: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["orphans", "list", "--store", stored, "--json"]) == 0
+    [record] = json.loads(capsys.readouterr().out)
+    assert (record["id"], record["amount"], record["orphan"]) == (ID, str(10**20), True)
+    assert not {"body", "signature", "signature_hash"} & set(record)
+
+
+def test_a_record_is_shown_without_its_body_and_without_steering_the_terminal(
+    stored: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["settlements", "show", ID, "--store", stored]) == 0
+    out = capsys.readouterr().out
+    assert "confirmed_late" in out
+    assert not any(secret in out for secret in ("SIGNED-BODY", "5ec2e7", "\x1b"))
+
+
+def test_an_unknown_record_is_exit_code_2(stored: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["settlements", "show", "pay_none", "--store", stored]) == 2
+    assert "there is no settlement 'pay_none'" in capsys.readouterr().err
+
+
+def test_the_running_guardian_is_asked_first(
+    operations: type[Operations],
+    stored: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("GUARDIAN_STORE", stored)
+    operations.reply = (200, b'{"settlements":[{"id":"pay_1","money":"polling","body":"SIGNED"}]}')
+    assert main(["settlements", "list", "--money", "polling", "--limit", "7"]) == 0
+    assert operations.asked == ["/api/settlements?limit=7&money=polling"]
+    out = capsys.readouterr().out
+    assert "pay_1\tpolling\t-" in out
+    assert "SIGNED" not in out
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (200, b"<html>"),
+        (500, b'{"error":"broken"}'),
+        (200, b"[" * 10_000),
+        (200, b'{"a":1}'),
+        (200, b"7"),
+        (404, b"{}"),
+    ],
+)
+def test_an_operations_api_that_talks_nonsense_is_one_line(
+    operations: type[Operations], reply: tuple[int, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = reply
+    assert main(["orphans", "list"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_store_that_another_process_holds_is_read_through_that_process(
+    operations: type[Operations], stored: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = (200, b'{"settlements":[]}')
+
+    async def held() -> int:
+        store = open_store(stored)
+        await store.open()
+        code = await asyncio.to_thread(main, ["orphans", "list", "--store", stored])
+        await store.close()
+        return code
+
+    assert asyncio.run(held()) == 0
+    assert operations.asked == ["/api/settlements?limit=100&orphans=true"]
+
+
+def test_the_module_can_be_run(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text(POLICY)
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "guardian.cli", "policy", "check", str(tmp_path / "p.yaml")],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
