@@ -1,7 +1,7 @@
 """One attempt at one facilitator, classified: the only place where a reply becomes a verdict."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from guardian.errors import NotSent, ReplyLost
@@ -53,6 +53,7 @@ class Question:
     operation: Operation
     network: Network
     scheme: str
+    x402_version: int
     headers: Headers
     body: bytes
     timeout_s: float
@@ -62,9 +63,7 @@ class Question:
 async def ask_each(parts: Parts, question: Question, tainted: Callable[[], bool] = lambda: False) -> Tried:
     """Ask the facilitators in order until one's reply is more than «not executed»."""
     tried = Tried(classify_not_sent(question.operation, "no facilitator's circuit admits this now"))
-    for facilitator in parts.facilitators.candidates(question.network, question.scheme, question.operation):
-        if question.only and facilitator.name != question.only:
-            continue
+    for facilitator in _choice(parts, question):
         ticket = parts.circuits.admit(CircuitKey(facilitator.name, question.network, question.operation))
         if ticket is None:
             continue
@@ -72,6 +71,16 @@ async def ask_each(parts: Parts, question: Question, tainted: Callable[[], bool]
         if not tried.may_go_elsewhere:
             break
     return tried
+
+
+def _choice(parts: Parts, question: Question) -> Sequence[Facilitator]:
+    """The one that the caller named, whatever it claims to support, or all that may serve this."""
+    if question.only:
+        named = parts.facilitators.named(question.only)
+        return (named,) if named else ()
+    return parts.facilitators.candidates(
+        question.network, question.scheme, question.operation, x402_version=question.x402_version
+    )
 
 
 async def _ask(

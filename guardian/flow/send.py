@@ -66,6 +66,7 @@ class Sender:
             operation=Operation.SETTLE,
             network=record.network,
             scheme=record.scheme,
+            x402_version=record.x402_version,
             headers=live.headers,
             body=record.body,
             timeout_s=self._parts.policy.network(record.network).settlement_timeout_s,
@@ -103,6 +104,11 @@ class Sender:
         else:
             live.reply_body = tried.reply.body if tried.reply else b""
             live.reply_headers = tried.headers
-            facts: dict[str, object] = {"transaction": hash_, "hint": hash_, "vouched": True, "facilitator": tried.facilitator}
+            facts: dict[str, object] = {
+                "transaction": hash_,
+                "hint": hash_,
+                "vouched": True,
+                "facilitator": tried.facilitator,
+            }
             await live.money(MoneyEvent.REPORTED_PAID, "", **facts)
         self._watch.begin(live)

@@ -92,6 +92,7 @@ class VerifyFlow:
             operation=Operation.VERIFY,
             network=payment.network,
             scheme=payment.scheme,
+            x402_version=payment.x402_version,
             headers=call.headers,
             body=call.body,
             timeout_s=VERIFY_TIMEOUT_S,

@@ -1,4 +1,5 @@
-"""Buyers: the official Python client with a generous timeout, and payments signed by hand for tests of the facilitator plane.
+"""Buyers: the official Python client with a generous timeout, and payments signed by hand.
+
 
 purchase = await buy("http://127.0.0.1:…/weather", account)        # or buy_now(…) outside asyncio
 again = await send_payment(url, purchase.payloads[-1])             # the same signed payload once more
@@ -18,6 +19,7 @@ from eth_account.signers.local import LocalAccount
 from x402 import x402Client
 from x402.http.clients.httpx import x402AsyncTransport
 from x402.mechanisms.evm.exact import register_exact_evm_client
+from x402.mechanisms.evm.signers import EthAccountSigner
 
 from guardian.sandbox.chain import TOKEN, Chain
 
@@ -36,7 +38,7 @@ AUTHORIZATION = [
 
 @dataclass(slots=True)
 class Purchase:
-    """What the buyer was told. status 0: no answer (then `error`). payloads: every payment that was sent, decoded."""
+    """What the buyer was told. status 0: no answer, then see `error`. payloads: the payments sent."""
 
     status: int = 0
     body: Any = None
@@ -76,7 +78,7 @@ async def buy(url: str, account: LocalAccount, *, timeout_s: float = TIMEOUT_S) 
     """One GET with the SDK's client, which pays when asked to. Never raises: see Purchase.error."""
     purchase = Purchase()
     client = x402Client()
-    register_exact_evm_client(client, account)
+    register_exact_evm_client(client, EthAccountSigner(account))
     transport = x402AsyncTransport(client, _Recording(purchase.payloads))
     async with httpx.AsyncClient(transport=transport, timeout=timeout_s) as http:
         return await _get(http, url, {}, purchase)
@@ -131,20 +133,23 @@ def sign_payment(
     resource: str = "http://127.0.0.1/weather",
     valid_for_s: int = 300,
     nonce: str | None = None,
+    payer: str | None = None,
 ) -> dict[str, Any]:
-    """The body for /verify and /settle, signed as the SDKs sign it (validAfter 0)."""
-    message = {
-        "from": account.address,
+    """The body for /verify and /settle, signed as the SDKs sign it (validAfter 0).
+
+    payer: a wallet that account owns; its signature still needs wallet_signature().
+    """
+    nonce = "0x" + (nonce or secrets.token_hex(32)).removeprefix("0x")
+    message: dict[str, Any] = {
+        "from": payer or account.address,
         "to": pay_to,
         "value": amount,
         "validAfter": 0,
         "validBefore": int(time.time()) + valid_for_s,
-        "nonce": bytes.fromhex((nonce or secrets.token_hex(32)).removeprefix("0x")),
+        "nonce": bytes.fromhex(nonce[2:]),
     }
     signed = account.sign_typed_data(chain.domain(), {"TransferWithAuthorization": AUTHORIZATION}, message)
-    authorization = {name: str(value) for name, value in message.items()} | {
-        "nonce": "0x" + message["nonce"].hex()
-    }
+    authorization = {name: str(value) for name, value in message.items()} | {"nonce": nonce}
     payload = {"signature": "0x" + bytes(signed.signature).hex(), "authorization": authorization}
     terms = {"scheme": "exact", "payTo": pay_to, "asset": TOKEN, "maxTimeoutSeconds": valid_for_s}
     terms |= {"extra": {"name": "USDC", "version": "2"}}

@@ -1,20 +1,21 @@
-"""A real EVM chain for tests and the demo: anvil, with USDC's address on Base Sepolia held by a token of our own.
+"""A real EVM chain for tests and the demo: anvil, with a token of our own at USDC's address on Base Sepolia.
 
-    with Chain(mining=1.0) as chain:                  # a block each second; "auto": a block per transaction; None: by hand
+    with Chain(mining=1.0) as chain:            # a block a second; "auto": per transaction; None: by hand
         payer = chain.new_payer(amount=1_000_000)     # eth_account LocalAccount with tokens
         chain.url, chain.ws_url, chain.chain_id, chain.network, chain.token
         chain.fund(address, amount); chain.fund_gas(address); chain.balance(address)
-        chain.mine(3); chain.set_automine(True); chain.set_interval(1); chain.stop_mining(); chain.advance_time(400)
+        chain.mine(3); chain.set_automine(True); chain.set_interval(1); chain.stop_mining()
+        chain.advance_time(400)
         chain.transfers(payer=..., pay_to=...)        # list[Transfer] from the logs
         chain.pending_transactions(); chain.drop_transactions(); chain.drop_transactions([tx])
         id = chain.snapshot(); chain.revert(id)
         chain.authorization_state(payer, nonce); chain.uses(payer, nonce)
         chain.cancel_authorization(payer_key, nonce); chain.broadcast_authorization(authorization, signature)
-        wallet = chain.new_wallet(owner.address, amount)   # an ERC-1271 smart wallet; sign with wallet_signature()
+        wallet = chain.new_wallet(owner.address, amount)   # ERC-1271; sign with wallet_signature()
         chain.rpc("any_method", ...)
 
-Everything blocks; from async code call it through asyncio.to_thread. Uses urllib and eth_account, no web3: it must not share
-faults with the code under test.
+Everything blocks; from async code call it through asyncio.to_thread. Uses urllib and eth_account, no web3:
+it must not share faults with the code under test.
 """
 
 import itertools
@@ -79,12 +80,12 @@ class NonceUse:
 
 
 def anvil_binary() -> Path:
-    """anvil's own binary, installed from npm on the first use. Raises SandboxError when that is impossible."""
+    """anvil's own binary, installed from npm on the first use. Raises SandboxError when it cannot be."""
     where = npm_packages("anvil", ANVIL)
     found = sorted(where.glob("node_modules/@foundry-rs/anvil-*/bin/anvil*"))
     if not found:
         raise SandboxError(
-            f"npm has no anvil for this platform (looked in {where}); Linux, macOS, Windows on amd64/arm64 only"
+            f"npm has no anvil for this platform (looked in {where}); it has Linux, macOS and Windows"
         )
     found[0].chmod(0o755)
     return found[0]
@@ -252,7 +253,7 @@ class Chain:
         return int(self._read("balanceOf(address)", ["address"], [address]), 16)
 
     def fund(self, address: str, amount: int) -> None:
-        """Adds tokens at once, without a transaction (works while mining is stopped; leaves no Transfer event)."""
+        """Adds tokens at once, without a transaction (also while mining is stopped; no Transfer event)."""
         slot = "0x" + keccak(_word(address) + BALANCES_SLOT.to_bytes(32, "big")).hex()
         self.rpc(
             "anvil_setStorageAt",
@@ -335,9 +336,12 @@ class Chain:
         """Somebody else carries the x402 payload's authorization to the chain; the hash (not waited for)."""
         types = ["address", "address", "uint256", "uint256", "uint256", "bytes32", "bytes"]
         values = [
-            authorization["from"], authorization["to"], int(authorization["value"]), int(authorization["validAfter"]),
-            int(authorization["validBefore"]), _word(authorization["nonce"]), bytes.fromhex(signature.removeprefix("0x")),
-        ]  # fmt: skip
+            authorization["from"],
+            authorization["to"],
+            *(int(authorization[name]) for name in ("value", "validAfter", "validBefore")),
+            _word(authorization["nonce"]),
+            bytes.fromhex(signature.removeprefix("0x")),
+        ]
         return self._send(BYTES_OVERLOAD, types, values)
 
     def receipt(self, transaction: str, limit_s: float = 15.0) -> dict[str, Any]:

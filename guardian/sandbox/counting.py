@@ -1,10 +1,13 @@
-"""Counts what a seller hands out; pure ASGI and self-contained, because the v1 seller loads it in a venv of its own."""
+"""Counts what a seller hands out; pure ASGI.
+
+Imports nothing of the guardian: the v1 seller loads it in a venv of its own.
+"""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 App = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]
 ]
@@ -12,7 +15,7 @@ PAID_PATH = "/weather"
 
 
 class Counting:
-    """Wraps the whole application. worked: the handler ran; delivered: 200 went out; refused: anything else did."""
+    """Wraps an application. worked: the handler ran; delivered: 200 went out; refused: anything else."""
 
     def __init__(self, app: App) -> None:
         self.app = app

@@ -83,7 +83,11 @@ def _v1(settled: Settled) -> Answer:
 
 
 def _gateway_page(status: int, title: str) -> Answer:
-    page = f"<html>\r\n<head><title>{status} {title}</title></head>\r\n<body><center><h1>{status} {title}</h1></center></body>\r\n</html>"
+    heading = f"{status} {title}"
+    page = (
+        f"<html>\r\n<head><title>{heading}</title></head>\r\n"
+        f"<body><center><h1>{heading}</h1></center></body>\r\n</html>"
+    )
     return Answer(status, page.encode(), HTML)
 
 
@@ -111,7 +115,7 @@ FAULTS: dict[str, Answer] = {
     "empty": Answer(200, b""),
 }
 
-# CDP's answer to the race between its own gas estimation and the payer's nonce: nothing was sent (x402 issue 1065).
+# CDP's answer when its gas estimation runs too soon after the signing: nothing was sent (x402 issue 1065).
 GAS_RACE = as_json(
     400, correlationId="9a1b2c3d4e5f-IAD", errorType="invalid_request", errorMessage="unable to estimate gas"
 )

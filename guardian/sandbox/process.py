@@ -1,6 +1,6 @@
 """Child processes of the sandbox: each with its own log file, each ended by its own process id and no other.
 
-No business of any particular child here: chain.py and world.py say what to start and how to see that it is ready.
+No business of any particular child here: chain.py and world.py say what to start and when it is ready.
 """
 
 import os

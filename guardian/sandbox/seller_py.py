@@ -1,6 +1,6 @@
 """A seller on the official Python SDK (v2): GET /weather costs money, GET /_deliveries counts.
 
-python -m guardian.sandbox.seller_py --facilitator URL --port N --pay-to ADDRESS [--price $0.01] [--network eip155:84532]
+python -m guardian.sandbox.seller_py --facilitator URL --port N --pay-to ADDRESS [--price $0.01]
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The facilitator's signer: the SDK's own, with a say in how long it waits and what becomes of its transaction.
+"""The facilitator's signer: the SDK's own, with a say in how long it waits and in its transaction's fate.
 
 A Plan travels with each request in a context variable (asyncio.to_thread carries it into the SDK's thread).
 """
@@ -13,7 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from eth_account import Account
+from eth_typing import HexStr
 from web3.exceptions import TimeExhausted
+from web3.types import RPCEndpoint
 from x402.mechanisms.evm.signers import FacilitatorWeb3Signer
 from x402.mechanisms.evm.types import TransactionReceipt
 
@@ -44,7 +46,7 @@ class Plan:
 PLAN: ContextVar[Plan] = ContextVar("plan")
 
 
-class SandboxSigner(FacilitatorWeb3Signer):  # type: ignore[misc]
+class SandboxSigner(FacilitatorWeb3Signer):
     """on_broadcast(nonce, transaction) is called for every payment transaction that went out."""
 
     def __init__(
@@ -100,7 +102,7 @@ class SandboxSigner(FacilitatorWeb3Signer):  # type: ignore[misc]
         return str(signer.write_contract(*call, **more))
 
     def _replace(self, first: str, *, keep_call: bool) -> None:
-        old = self._w3.eth.get_transaction(first)
+        old = self._w3.eth.get_transaction(HexStr(first))
         new = {
             "nonce": old["nonce"],
             "gas": old["gas"],
@@ -128,7 +130,7 @@ class SandboxSigner(FacilitatorWeb3Signer):  # type: ignore[misc]
                 self._rpc("evm_setIntervalMining", interval)
 
     def _rpc(self, method: str, *params: Any) -> Any:
-        reply = self._w3.provider.make_request(method, list(params))
+        reply = self._w3.provider.make_request(RPCEndpoint(method), list(params))
         if "error" in reply:
             raise RuntimeError(f"{method}: {reply['error']}")
         return reply["result"]

@@ -6,7 +6,7 @@
         world.facilitators[0].control("pending_200", times=1)
         purchase = buy_now(seller.url, world.chain.new_payer())
 
-Each process logs to world.directory/<name>.log. Leaving the block ends exactly these processes, also on errors.
+Each process logs to world.directory/<name>.log. Leaving the block ends exactly these processes.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class RunningFacilitator:
     command: list[str]
 
     def control(self, mode: str, **options: Any) -> dict[str, Any]:
-        """One fault, e.g. control("http_503", when="after", times=1); control("ok") clears. Answers the counters."""
+        """One fault, e.g. control("http_503", when="after", times=1); control("ok") clears."""
         return dict(http_json(f"{self.url}/_control", {"mode": mode, **options}))
 
     def script(self, *faults: dict[str, Any]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class RunningSeller:
     counts_url: str
 
     def counts(self) -> dict[str, int]:
-        """worked: the handler ran; delivered: answered 200; refused: answered anything else on the paid path."""
+        """worked: the handler ran; delivered: answered 200; refused: 402 (the demand too) or another."""
         return dict(http_json(self.counts_url))
 
     def deliveries(self) -> int:
@@ -128,6 +128,9 @@ class RunningGuardian:
     def get(self, path: str) -> Any:
         """JSON of the operations port, e.g. get("/api/settlements")."""
         return http_json(self.ops_url + path)
+
+
+Running = RunningFacilitator | RunningSeller | RunningGuardian
 
 
 class World:
@@ -181,9 +184,9 @@ class World:
 
     def _stop_all(self) -> None:
         """Sellers first, the chain last; whatever one of them does, all are ended."""
-        running = [*self.facilitators, *self.guardians, *self.sellers]
+        running: list[Running] = [*self.facilitators, *self.guardians, *self.sellers]
         for one in running:
-            self._stack.callback(lambda one=one: one.process.stop())
+            self._stack.callback(_stop, one)
         self._stack.close()
 
     def _start_facilitator(self, name: str) -> None:
@@ -260,6 +263,10 @@ class World:
         return "\n".join(["version: 1", "facilitators:", *facilitators, "networks:", *network, *lines]) + "\n"
 
 
+def _stop(running: Running) -> None:
+    running.process.stop()
+
+
 def _seller_command(kind: SellerKind) -> tuple[list[str], Path | None]:
     if kind == "py":
         return python_module("guardian.sandbox.seller_py"), None
@@ -270,7 +277,7 @@ def _seller_command(kind: SellerKind) -> tuple[list[str], Path | None]:
 
 
 def typescript_directory() -> Path:
-    """The TypeScript seller and buyer beside their installed packages (node looks for packages next to the file)."""
+    """The TypeScript seller and buyer beside their installed packages (where node looks for them)."""
     packages = json.loads((HERE / "seller_ts" / "package.json").read_text())["dependencies"]
     where = npm_packages("seller-ts", packages)
     for source in (HERE / "seller_ts").glob("*.mjs"):

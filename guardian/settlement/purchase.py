@@ -7,7 +7,6 @@ from typing import Protocol
 
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, UNPAID, Answer
-from guardian.wire.payment import Payment
 from guardian.wire.names import Address, Network
 
 

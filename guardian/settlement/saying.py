@@ -114,9 +114,7 @@ def _read_object(operation: Operation, document: dict[str, object]) -> Saying:
 def _read_texts(
     operation: Operation, shape: Shape, texts: list[str], reported: str = "", error_type: str = ""
 ) -> Saying:
-    tokens = [
-        token for text in texts for token in _TOKEN.findall(text.lower()) if token in REASONS
-    ]
+    tokens = [token for text in texts for token in _TOKEN.findall(text.lower()) if token in REASONS]
     text = " | ".join(texts)
     if tokens:
         text = re.sub(

@@ -156,7 +156,8 @@ TIME_RULES = (
         r"\bconnection\b.{0,30}\b(?:reset|closed|aborted|lost|terminated|dropped|refused|failed|"
         r"error|broken)\b",
         r"\bremote end closed\b|\bother side closed\b|\bstream (?:closed|reset|error)\b|\bno response\b",
-        r"\bfetch failed\b|\bfailed to fetch\b|\bnetwork ?error\b|\bmissing response\b|"
+        r"\bfetch failed\b|\bfailed to fetch\b(?! (?:the )?(?:gas|fee|balance|nonce|chain))|"
+        r"\bnetwork ?error\b|\bmissing response\b|"
         r"\bmax retries exceeded\b",
         r"\bbad ?gateway\b|\bgateway ?time|\bservice ?unavailable\b|\binternal ?server ?error\b",
         r"\(5\d\d\)|\b(?:status|code|http)(?: code)?:? ?5\d\d\b|\b5\d\d (?:server )?error\b",
@@ -180,7 +181,8 @@ ESTIMATION = _rule(
     r"\b(?:unable|failed|failure|cannot|can t|could not|couldn t|error|fail(?:ed|s)?|when|while|"
     r"during)\b.{0,30}"
     r"\bestimat\w{1,6} (?:the )?(?:\w{1,12} )?gas\b",
-    r"\bgas estimat\w{1,6}\b.{0,20}\b(?:fail\w{0,3}|error|revert\w{0,2}|unavailable)\b",
+    r"\b(?:gas estimat\w{1,6}|estimat\w{1,6} (?:the )?gas)\b.{0,20}\b(?:fail\w{0,3}|error|"
+    r"revert\w{0,2}|unavailable)\b",
     r"\bgas required exceeds\b|\bunpredictable gas limit\b|\bestimate gas (?:execution error|arguments)\b",
     r"\baction ?= ?estimate ?gas\b|\beth estimate gas\b|\b(?:failed|failure|error|"
     r"revert\w{0,2})\b.{0,20}\bgas estimat",

@@ -31,7 +31,9 @@ TX = TxHash("0x" + "ab" * 32)
 OTHER_TX = TxHash("0x" + "cd" * 32)
 
 
-def signed_payment(nonce: int = 1, *, key: Any = PAYER, valid_for_s: int = 300, resource: str = "https://shop/x") -> bytes:
+def signed_payment(
+    nonce: int = 1, *, key: Any = PAYER, valid_for_s: int = 300, resource: str = "https://shop/x"
+) -> bytes:
     """A v2 body for /verify and /settle, signed; `key` other than the payer's forges it."""
     valid_before = int(time.time()) + valid_for_s
     terms = {
@@ -124,7 +126,9 @@ Answerer = Callable[[httpx.Request], httpx.Response | Awaitable[httpx.Response]]
 class Scene:
     """One guardian, its facilitator's script, and its chain."""
 
-    def __init__(self, *replies: Any, store: Store | None = None, watched: bool = True, **settle: Any) -> None:
+    def __init__(
+        self, *replies: Any, store: Store | None = None, watched: bool = True, **settle: Any
+    ) -> None:
         self.replies = list(replies)
         self.settles: list[bytes] = []
         self.verifies: list[bytes] = []
@@ -196,11 +200,9 @@ class Scene:
 
     async def until_record(self, holds: Callable[[Settlement], Any]) -> Settlement:
         """Wait until the newest record is so."""
-        while True:
-            records = await self.store.page()
-            if records and holds(records[0]):
-                return records[0]
+        while not (records := await self.store.page()) or not holds(records[0]):
             await asyncio.sleep(0.002)
+        return records[0]
 
 
 def _said(reply: Any) -> httpx.Response:
@@ -212,7 +214,13 @@ def _said(reply: Any) -> httpx.Response:
 def settled(transaction: str = TX) -> httpx.Response:
     """A facilitator's success."""
     return httpx.Response(
-        200, json={"success": True, "transaction": transaction, "network": NETWORK, "payer": PAYER.address.lower()}
+        200,
+        json={
+            "success": True,
+            "transaction": transaction,
+            "network": NETWORK,
+            "payer": PAYER.address.lower(),
+        },
     )
 
 

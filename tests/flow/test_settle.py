@@ -144,7 +144,9 @@ def test_when_the_hold_is_over_the_caller_hears_pending_with_the_hash_and_may_co
         assert second.heard["success"] is True
         assert len(scene.settles) == 1
 
-    Scene(refused("settlement_pending", transaction=OTHER_TX), hold_s=0.2, hold_without_hash_s=0.4).play(script)
+    Scene(refused("settlement_pending", transaction=OTHER_TX), hold_s=0.2, hold_without_hash_s=0.4).play(
+        script
+    )
 
 
 def test_without_a_hash_nobody_is_told_settlement_pending() -> None:
@@ -210,7 +212,9 @@ def test_what_may_still_land_is_not_sent_again(finding: Unused | Reverted) -> No
         await scene.settle(signed_payment(nonce=1))
         assert len(scene.settles) == 1
 
-    Scene(refused("transaction_failed", transaction=OTHER_TX), hold_s=0.2, hold_without_hash_s=0.4).play(script)
+    Scene(refused("transaction_failed", transaction=OTHER_TX), hold_s=0.2, hold_without_hash_s=0.4).play(
+        script
+    )
 
 
 def test_after_a_lost_reply_a_later_refusal_proves_nothing() -> None:
@@ -230,7 +234,9 @@ def test_after_a_lost_reply_a_later_refusal_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("proof", [Expired(9), Cancelled(OTHER_TX), Mismatch(OTHER_TX, "other payee")])
-def test_a_proof_of_non_payment_ends_in_a_failure_that_charges_nobody(proof: Expired | Cancelled | Mismatch) -> None:
+def test_a_proof_of_non_payment_ends_in_a_failure_that_charges_nobody(
+    proof: Expired | Cancelled | Mismatch,
+) -> None:
     async def script(scene: Scene) -> None:
         caller, waiting = scene.calling(signed_payment())
         await scene.until_record(lambda record: record.money is Money.POLLING)
@@ -335,7 +341,9 @@ def test_the_payer_is_told_even_where_the_facilitator_left_it_out() -> None:
         caller = await scene.settle(signed_payment())
         assert caller.heard["payer"] == PAYER.address.lower()
 
-    Scene(httpx.Response(200, json={"success": True, "transaction": TX, "network": "eip155:84532"})).play(script)
+    Scene(httpx.Response(200, json={"success": True, "transaction": TX, "network": "eip155:84532"})).play(
+        script
+    )
 
 
 def test_someone_without_the_signature_gets_nothing_of_a_payment_seen_on_chain() -> None:

@@ -1,5 +1,6 @@
-"""A seller on the old SDK, x402 1.0.0 (v1): runs by its path in a venv of its own (see venv.py), so nothing of the guardian here
-but counting.py, found by its path. Gives its facilitator 5 s (httpx's default).
+"""A seller on the old SDK, x402 1.0.0 (v1), which gives its facilitator 5 s (httpx's default).
+
+Runs by its path in a venv of its own (see venv.py): nothing of the guardian here but counting.py.
 
 python server.py --facilitator URL --port N --pay-to ADDRESS [--price $0.01]
 """
@@ -13,7 +14,7 @@ from fastapi import FastAPI
 from x402.fastapi.middleware import require_payment  # type: ignore[import-not-found,unused-ignore]
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from counting import Counting  # type: ignore[import-not-found,unused-ignore]  # noqa: E402
+from counting import Counting  # type: ignore[import-not-found,unused-ignore]
 
 
 def build(facilitator: str, pay_to: str, price: str) -> Counting:
@@ -36,7 +37,8 @@ def build(facilitator: str, pay_to: str, price: str) -> Counting:
 
     @api.get("/_deliveries")
     def deliveries() -> dict[str, int]:
-        return counting.counts
+        counts: dict[str, int] = counting.counts
+        return counts
 
     return counting
 

@@ -72,7 +72,9 @@ def test_what_was_answered_by_an_orphan_is_never_settled_itself() -> None:
 def test_nobody_without_the_payers_key_can_use_an_orphan() -> None:
     async def script(scene: Scene) -> None:
         await orphan(scene)
-        scene.verify_reply = httpx.Response(200, json={"isValid": False, "invalidReason": "invalid_signature"})
+        scene.verify_reply = httpx.Response(
+            200, json={"isValid": False, "invalidReason": "invalid_signature"}
+        )
         thief = await scene.settle(signed_payment(2, key=STRANGER))
         assert thief.heard["success"] is False
         assert (await scene.record(next(iter(scene.chain.targets)))).orphan

@@ -1,0 +1,243 @@
+"""Free text of real facilitators, libraries and nodes: doubt wins, certainty needs a listed pattern."""
+
+import json
+
+import pytest
+
+from guardian.settlement.classify import Health, Operation, Outcome, classify_reply
+from guardian.settlement.texts import MAX_TEXT
+
+SENT_OR_UNCLEAR = [
+    "transaction did not confirm in time: context deadline exceeded",
+    "nonce too low",
+    "nonce too low: next nonce 12, tx nonce 11",
+    "replacement transaction underpriced",
+    "already known",
+    "execution reverted: FiatTokenV2: authorization is used or canceled",
+    "FiatTokenV2: authorization is used or canceled",
+    "timeout exceeded when waiting for receipt",
+    "TransactionNotFound",
+    "ECONNRESET",
+    "socket hang up",
+    "context canceled",
+    "read ECONNRESET",
+    'Timed out while waiting for transaction with hash "0xabc" to be confirmed.',
+    "Transaction HexBytes('0xab') is not in the chain after 120 seconds",
+    "Transaction with hash: '0xab' not found.",
+    "WaitForTransactionReceiptTimeoutError",
+    'TransactionReceiptNotFoundError: Transaction receipt with hash "0x12" could not be found. The Transaction may not be processed on a block yet.',  # noqa: E501
+    'nonce has already been used (transaction="0x02f8", info={}, code=NONCE_EXPIRED, version=6.7.1)',
+    "Transaction was not confirmed in 30.00 seconds. It is unknown if it succeeded or failed. Check signature using the Solana Explorer or CLI tools.",  # noqa: E501
+    "Signature has expired: block height exceeded.",
+    "HTTPSConnectionPool(host='mainnet.base.org', port=443): Read timed out. (read timeout=10)",
+    "('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))",
+    "429 Client Error: Too Many Requests for url: https://sepolia.base.org/",
+    "The request took too long to respond.",
+    "fetch failed",
+    "UND_ERR_SOCKET other side closed",
+    "request timed out (code=TIMEOUT, version=6.13)",
+    "transaction was replaced (code=TRANSACTION_REPLACED)",
+    'transaction execution reverted (action="sendTransaction", data=null, reason=null, receipt={}, code=CALL_EXCEPTION)',  # noqa: E501
+    "replacement fee too low",
+    "Transaction reverted on-chain",
+    "tx dropped from mempool",
+    "failed to send transaction",
+    "could not get receipt",
+    "failed to wait for mining",
+    "insufficient funds; transaction already submitted",
+    "rate limit exceeded while waiting for transaction receipt",
+    "unable to estimate gas for replacement transaction",
+    "invalid signature; but the transaction was broadcast",
+    "settlement status unknown",
+    "Something went wrong",
+    "oops",
+    "PendingTransactionError: TxWatcher(Timeout)",
+    "Failed to register transaction to watch",
+    "transaction failed",
+    "Transaction failed: insufficient balance",
+    "Settlement failed",
+    "Internal Server Error",
+    "error",
+    "unexpected token < in JSON at position 0",
+    "Missing or invalid parameters. Double check you have provided the correct parameters.",
+    "execution reverted",
+    "max fee per gas less than block base fee",
+    "transaction underpriced",
+    "bundle not included",
+    "UserOperation not found",
+    'HTTP request failed. Status: 503 URL: https://x Request body: {"method":"eth_sendRawTransaction"}',
+    "rpc error: code = Unavailable desc = transport is closing",
+    "The operation was aborted",
+    "AbortError: This operation was aborted",
+    "operation canceled",
+    "i/o timeout",
+    "EOF",
+    "write: broken pipe",
+    "502 Bad Gateway",
+    "error code: 524",
+    "upstream request timeout",
+    "no available server",
+    'Post "https://x": net/http: request canceled (Client.Timeout exceeded while awaiting headers)',
+    "deadline has elapsed",
+    "operation timed out",
+    "error sending request for url (https://mainnet.base.org/)",
+    "tx not found in 10 blocks",
+    "receipt status is 0x0",
+    "failed onchain",
+    "nonce already used",
+    "Authorization already used",
+    "duplicate transaction",
+    "This transaction has already been processed",
+    "AlreadyProcessed",
+]
+
+BEFORE_THE_BROADCAST = [
+    "unable to estimate gas",
+    "failed to estimate gas: execution reverted",
+    "gas required exceeds allowance (550000)",
+    "gas required exceeds allowance",
+    "insufficient funds for gas * price + value",
+    "insufficient funds for gas * price + value: balance 0, tx cost 5, overshot 5",
+    "insufficient funds for gas * price + value: address 0x12 have 1 want 2",
+    "cannot estimate gas; transaction may fail or may require manual gas limit",
+    "UNPREDICTABLE_GAS_LIMIT",
+    "simulation failed",
+    "Transaction simulation failed: Error processing Instruction 2: custom program error: 0x1",
+    "Rate limit exceeded",
+    "Too many requests, please slow down",
+    'execution reverted (action="estimateGas", data="0x", reason=null, code=CALL_EXCEPTION)',
+    "failed to get nonce",
+    "failed to fetch gas price",
+    "gas estimation failed",
+    "eth_estimateGas failed",
+    "estimateGas error: execution reverted",
+    "error estimating gas",
+    "Gas estimation error",
+    "Transaction failed: unable to estimate gas",
+    "FiatTokenV2: authorization is not yet valid",
+    "insufficient funds for intrinsic transaction cost",
+    "The total cost (gas * gas fee + value) of executing this transaction exceeds the balance of the account.",  # noqa: E501
+    "estimateGas error: execution reverted",
+]
+
+REFUSED = [
+    "invalid signature",
+    "FiatTokenV2: invalid signature",
+    "execution reverted: FiatTokenV2: invalid signature",
+    "ERC20: transfer amount exceeds balance",
+    "execution reverted: ERC20: transfer amount exceeds balance",
+    "authorization expired",
+    "FiatTokenV2: authorization is expired",
+    "insufficient balance",
+    "insufficient_token_balance",
+    "Insufficient USDC balance",
+    "unsupported network: eip155:1",
+    "No facilitator registered for scheme: exact and network: eip155:1",
+    "recipient mismatch",
+    "Invalid payload",
+    "Missing paymentPayload or paymentRequirements",
+    "Missing paymentRequirements",
+    "amount below minimum",
+    "Invalid payment requirements",
+    "Settlement failed: insufficient funds",
+    "signature does not match payer",
+    "Blacklistable: account is blacklisted",
+    "API key is invalid",
+    "EIP-712 domain name mismatch",
+    "missing required field: paymentRequirements.maxTimeoutSeconds",
+]
+
+
+def replies(text: str) -> list[tuple[int, bytes]]:
+    """The dialects in which a facilitator says a free text."""
+    said = [
+        (200, {"success": False, "errorReason": text, "transaction": "", "network": "eip155:8453"}),
+        (200, {"success": False, "errorReason": "", "errorMessage": text}),
+        (400, {"success": False, "errorReason": "some_error", "errorMessage": text}),
+        (500, {"error": text}),
+        (500, {"detail": text}),
+        (500, {"error": {"code": -32000, "message": text}}),
+    ]
+    return [(status, json.dumps(body).encode()) for status, body in said]
+
+
+@pytest.mark.parametrize("text", SENT_OR_UNCLEAR)
+def test_a_text_that_may_follow_a_broadcast_is_settlement(text: str) -> None:
+    for status, body in [*replies(text), (500, text.encode()), (502, text.encode())]:
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
+
+
+@pytest.mark.parametrize("text", BEFORE_THE_BROADCAST)
+def test_a_text_that_precedes_any_broadcast_is_transient(text: str) -> None:
+    for status, body in replies(text):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.TRANSIENT
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_text_that_refuses_the_payment_is_permanent(text: str) -> None:
+    for status, body in replies(text):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.PERMANENT
+
+
+@pytest.mark.parametrize("text", REFUSED + BEFORE_THE_BROADCAST)
+@pytest.mark.parametrize("sign", ["while waiting for the receipt", "context deadline exceeded", "ECONNRESET"])
+def test_a_sign_of_doubt_beats_everything_else_in_the_text(text: str, sign: str) -> None:
+    for status, body in replies(f"{text}: {sign}"):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
+
+
+@pytest.mark.parametrize("text", REFUSED + BEFORE_THE_BROADCAST)
+def test_a_hash_beside_the_text_is_settlement(text: str) -> None:
+    for status, body in replies(f"{text} 0x{'ab' * 32}"):
+        verdict = classify_reply(Operation.SETTLE, status, body)
+        assert (verdict.outcome, verdict.transaction) == (Outcome.SETTLEMENT, f"0x{'ab' * 32}")
+
+
+@pytest.mark.parametrize("text", REFUSED + BEFORE_THE_BROADCAST)
+def test_a_gateway_is_not_believed(text: str) -> None:
+    for status in (502, 503, 504):
+        body = json.dumps({"error": text}).encode()
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
+
+
+@pytest.mark.parametrize("text", REFUSED)
+def test_a_wrong_payment_leaves_the_facilitator_healthy(text: str) -> None:
+    if "API key" not in text:
+        assert classify_reply(Operation.SETTLE, *replies(text)[0]).health is Health.HEALTHY
+
+
+def test_the_facilitators_gas_money_is_not_the_payers_balance() -> None:
+    verdict = classify_reply(Operation.SETTLE, *replies("insufficient funds for gas * price + value")[0])
+    assert (verdict.rule, verdict.health, verdict.failover) == ("text_gas_money", Health.FAULTY, True)
+
+
+def test_a_rate_limit_of_a_node_is_no_proof_because_the_receipt_is_read_there_too() -> None:
+    text = "429 Client Error: Too Many Requests for url: https://node.example/"
+    assert classify_reply(Operation.SETTLE, *replies(text)[0]).outcome is Outcome.SETTLEMENT
+
+
+def test_a_text_too_long_to_be_read_is_settlement() -> None:
+    for status, body in replies("invalid signature " + "x" * MAX_TEXT):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
+
+
+@pytest.mark.parametrize(
+    ("text", "cure"), [("invalid signature", "USD Coin"), ("insufficient balance", "token")]
+)
+def test_a_well_known_refusal_names_its_cure(text: str, cure: str) -> None:
+    assert cure in classify_reply(Operation.SETTLE, *replies(text)[0]).cure
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("invalid signature", Outcome.PERMANENT),
+        ("unable to estimate gas", Outcome.TRANSIENT),
+        ("context deadline exceeded", Outcome.TRANSIENT),
+        ("authorization is used or canceled", Outcome.PERMANENT),
+        ("what is this", Outcome.UNKNOWN),
+    ],
+)
+def test_on_verify_a_doubt_is_transient_and_the_unlisted_is_unknown(text: str, outcome: Outcome) -> None:
+    body = json.dumps({"isValid": False, "invalidReason": text}).encode()
+    assert classify_reply(Operation.VERIFY, 200, body).outcome is outcome
