@@ -43,8 +43,8 @@ class Guardian:
         signatures = Signatures(parts)
         self.parts = parts
         self.settle = SettleFlow(parts, signatures)
-        verify = VerifyFlow(parts, signatures, self.settle.purchases)
-        self.data: ASGIApp = FacilitatorPlane(parts, self.settle, verify)
+        self.verify = VerifyFlow(parts, signatures, self.settle.purchases)
+        self.data: ASGIApp = FacilitatorPlane(parts, self.settle, self.verify)
         self.operations = operations_app(parts, lambda: self.settle.draining)
         self._starting = asyncio.Lock()
         self._started = False
