@@ -5,6 +5,7 @@ lose reason and hash).
 """
 
 from guardian.settlement.record import Settlement
+from guardian.wire.payment import Payment
 from guardian.wire.reply import (
     complete_settle_body,
     read_settle_reply,
@@ -64,6 +65,17 @@ def pending(record: Settlement, hint: str | None = None) -> bytes:
         return _failure(record, PENDING, status, known)
     return _failure(
         record, record.reason or "unexpected_settle_error", f"{record.message} {status}".strip(), None
+    )
+
+
+def no_reply(payment: Payment, message: str) -> bytes:
+    """Nobody answered a settle that leaves no record."""
+    return write_settle_failure(
+        reason="unexpected_settle_error",
+        message=message,
+        transaction="",
+        network=payment.network_as_sent,
+        payer=payment.payer,
     )
 
 

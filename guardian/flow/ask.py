@@ -18,6 +18,7 @@ from guardian.settlement.classify import (
     classify_reply,
     classify_reply_lost,
 )
+from guardian.telemetry import SpanName
 from guardian.wire.names import Network
 
 
@@ -67,7 +68,13 @@ async def ask_each(parts: Parts, question: Question, tainted: Callable[[], bool]
         ticket = parts.circuits.admit(CircuitKey(facilitator.name, question.network, question.operation))
         if ticket is None:
             continue
-        tried = await _ask(parts, facilitator, ticket, question, tainted)
+        about = {
+            "facilitator": facilitator.name,
+            "network": question.network,
+            "operation": question.operation,
+        }
+        with parts.telemetry.span(SpanName.ATTEMPT, **about):
+            tried = await _ask(parts, facilitator, ticket, question, tainted)
         if not tried.may_go_elsewhere:
             break
     return tried

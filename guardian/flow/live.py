@@ -27,7 +27,14 @@ class Live:
 
     record: Settlement
 
-    def __init__(self, key: str, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        key: str,
+        store: Store,
+        clock: Clock,
+        moved: Callable[["Live", Settlement], None] = lambda live, old: None,
+    ) -> None:
+        """moved: told the record as it was, after each durable move."""
         self.key = key
         self.claimed = False
         self.claiming = asyncio.Lock()
@@ -43,6 +50,7 @@ class Live:
         self.handing_out = asyncio.Lock()
         self._store = store
         self._clock = clock
+        self._moved = moved
         self._moving = asyncio.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -102,8 +110,9 @@ class Live:
 
     async def _write(self, new: Settlement) -> None:
         await self._store.update(self.record, new)
-        self.record = new
+        old, self.record = self.record, new
         self.wake()
+        self._moved(self, old)
 
     def wake(self) -> None:
         """Let everybody who waits look again."""

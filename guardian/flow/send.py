@@ -89,7 +89,8 @@ class Sender:
             case Outcome.TRANSIENT if not live.record.tainted:
                 await live.money(MoneyEvent.NOT_SENT, verdict.rule, **facts, reopens=True)
             case _:
-                if verdict.transaction:
+                # Error dumps print the call's arguments: a 32-byte hex may be the nonce, not a hash.
+                if verdict.transaction and verdict.transaction != live.record.nonce:
                     facts["hint"] = TxHash(verdict.transaction)
                 if not await live.money(MoneyEvent.DOUBT, verdict.rule, tainted=True, **facts):
                     await live.fact("replied", verdict.rule, **facts)

@@ -7,15 +7,18 @@ what the chain did in `flow/watch.py`, how one authorization is sent in `flow/se
 import asyncio
 
 from guardian.flow import answers
+from guardian.flow.ask import Question, ask_each
 from guardian.flow.live import Live
-from guardian.flow.parts import Call, Parts
+from guardian.flow.parts import Call, Parts, log
 from guardian.flow.purchase import Purchases
 from guardian.flow.send import Sender
 from guardian.flow.signatures import Signatures
-from guardian.flow.watch import Watch
+from guardian.flow.watch import Watch, facts
 from guardian.policy.model import NetworkPolicy
+from guardian.settlement.classify import Operation
 from guardian.settlement.record import Settlement, begun
-from guardian.settlement.states import OPEN, Answer, AnswerEvent, Money, MoneyEvent
+from guardian.settlement.states import IN_DOUBT, OPEN, Answer, AnswerEvent, Money, MoneyEvent
+from guardian.telemetry import SpanName
 from guardian.wire.payment import Method, Payment, read_payment
 
 CALLER_CHECK_S = 1.0
@@ -38,10 +41,24 @@ class SettleFlow:
     async def settle(self, call: Call) -> None:
         """Settle once, answer once. Raises BadPayment and StoreUnavailable before anything is sent."""
         payment = read_payment(call.body)
+        if payment.method is Method.BATCH and not payment.nonce:
+            return await self._pass(payment, call)
         network = self._parts.policy.network(payment.network)
         live = self._live(payment.key)
         live.callers += 1
         begun = asyncio.get_running_loop().time()
+        with self._parts.telemetry.span(SpanName.SETTLE, network=payment.network, scheme=payment.scheme):
+            await self._guarded(live, payment, call, network, begun)
+        self._parts.telemetry.settle_answered(
+            payment.network,
+            live.record.facilitator,
+            live.record.money,
+            asyncio.get_running_loop().time() - begun,
+        )
+
+    async def _guarded(
+        self, live: Live, payment: Payment, call: Call, network: NetworkPolicy, begun: float
+    ) -> None:
         try:
             blocked = await self._claim(live, payment, call, network)
             if blocked and await self.purchases.answered(live, payment, call, begun):
@@ -52,6 +69,24 @@ class SettleFlow:
         finally:
             live.callers -= 1
             self.forget(live)
+
+    async def _pass(self, payment: Payment, call: Call) -> None:
+        """A batch sweep carries nothing that makes it unique and may rightly be repeated."""
+        question = Question(
+            operation=Operation.SETTLE,
+            network=payment.network,
+            scheme=payment.scheme,
+            x402_version=payment.x402_version,
+            headers=call.headers,
+            body=call.body,
+            timeout_s=self._parts.policy.network(payment.network).settlement_timeout_s,
+            only=call.only,
+        )
+        tried = await ask_each(self._parts, question)
+        if tried.reply:
+            await call.answer(200, tried.headers, tried.reply.body)
+        else:
+            await call.answer(200, (), answers.no_reply(payment, tried.verdict.message))
 
     async def _claim(self, live: Live, payment: Payment, call: Call, network: NetworkPolicy) -> bool:
         """Write the record, or attach to the one there is. True: another payment stands before it."""
@@ -173,10 +208,19 @@ class SettleFlow:
         waits = looks_wider or self._signatures.delay_s(payment, network) > 0
         return begun(fresh, Money.IDLE if waits else Money.PENDING)
 
+    def _moved(self, live: Live, old: Settlement) -> None:
+        """Count and log what an operator wants to know of a move."""
+        new, telemetry = live.record, self._parts.telemetry
+        if new.orphan and not old.orphan:
+            telemetry.orphan_found(new.network)
+            log.warning("orphan: charged, and nobody was handed the success", extra=facts(live))
+        if new.money in IN_DOUBT and old.money not in IN_DOUBT:
+            log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})
+
     def _live(self, key: str) -> Live:
         live = self.lives.get(key)
         if live is None:
-            live = self.lives[key] = Live(key, self._parts.store, self._parts.clock)
+            live = self.lives[key] = Live(key, self._parts.store, self._parts.clock, self._moved)
         return live
 
     async def attach(self, record: Settlement) -> Live:

@@ -83,7 +83,7 @@ def test_without_mining_transactions_wait_and_can_be_dropped(chain: Chain) -> No
 def test_reverting_to_a_snapshot_takes_the_payment_back(chain: Chain) -> None:
     payer, pay_to = chain.new_payer(), Account.create().address
     snapshot = chain.snapshot()
-    chain.broadcast_authorization(*signed(chain, payer, pay_to))
+    chain.receipt(chain.broadcast_authorization(*signed(chain, payer, pay_to)))
     assert chain.balance(pay_to) == PRICE
     chain.revert(snapshot)
     assert chain.balance(pay_to) == 0

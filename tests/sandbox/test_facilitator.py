@@ -35,6 +35,7 @@ class Paid:
 
     @property
     def moved(self) -> bool:
+        self._world.chain.mine(1)  # whatever waits and can be mined is in this block
         return bool(self._world.chain.transfers(payer=self.payer.address))
 
 
@@ -117,9 +118,9 @@ def test_a_cancelled_transaction_never_pays(world: World, facilitator: RunningFa
     facilitator.control("cancelled", times=1)
     _, answer = paid.settle(facilitator)
     assert answer["errorReason"] == "settlement_pending"
+    assert not paid.moved
     assert world.chain.pending_transactions() == []
     assert world.chain.rpc("eth_getTransactionReceipt", answer["transaction"]) is None
-    assert not paid.moved
 
 
 def test_a_replaced_transaction_pays_under_another_hash(
@@ -128,6 +129,7 @@ def test_a_replaced_transaction_pays_under_another_hash(
     paid = Paid(world)
     facilitator.control("replaced", times=1)
     _, answer = paid.settle(facilitator)
+    assert paid.moved
     (transfer,) = world.chain.transfers(payer=paid.payer.address)
     assert transfer.transaction != answer["transaction"]
 
@@ -136,11 +138,9 @@ def test_a_stuck_transaction_pays_once_released(world: World, facilitator: Runni
     paid = Paid(world)
     facilitator.control("stuck", times=1)
     _, answer = paid.settle(facilitator)
-    world.chain.mine(3)
     assert not paid.moved
     assert answer["transaction"] in [waiting["hash"] for waiting in world.chain.pending_transactions()]
     assert facilitator.control("release") == {"released": 1}
-    world.chain.mine(1)
     assert paid.moved
 
 
