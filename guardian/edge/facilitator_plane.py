@@ -71,7 +71,9 @@ class FacilitatorPlane:
         except BadPayment as fault:
             await _refuse(send, 400, path, fault.field, fault.found, fault.cure)
         except StoreUnavailable:
-            log.error("store unavailable: nothing was sent", exc_info=True)
+            log.error("store unavailable", exc_info=True)
+            if call.answered:
+                return
             cure = "nothing was sent; try again later"
             await _refuse(send, 503, path, "store", "unavailable", cure, ((b"retry-after", b"5"),))
         finally:

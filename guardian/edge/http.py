@@ -88,6 +88,7 @@ class HttpCall:
         self.headers = headers
         self.only = only
         self.gone = False
+        self.answered = False
         self._send = send
         self._leaving = asyncio.get_running_loop().create_task(self._notice_leaving(receive))
 
@@ -101,6 +102,7 @@ class HttpCall:
         if self.gone:
             return False
         self._leaving.cancel()
+        self.answered = True
         try:
             await write(self._send, status, [(k, v) for k, v in headers if k not in OWN_TO_AN_ANSWER], body)
         except OSError:

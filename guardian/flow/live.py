@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from guardian.errors import StoreUnavailable
 from guardian.settlement.record import Settlement, after_answer, after_money, noted
 from guardian.settlement.states import IN_DOUBT, MONEY, OPEN, PAID, UNPAID, Answer, AnswerEvent, MoneyEvent
 from guardian.store.protocol import Store
@@ -22,7 +23,7 @@ class Live:
 
     record: what the store holds; only set once `claimed`. headers: the caller's, kept in memory
     only because they may hold keys; only: the one facilitator its path named, or empty. callers:
-    how many wait; sending: how many attempts are under way.
+    how many wait; sending: how many attempts are under way; unsent: why nothing could be sent.
     """
 
     record: Settlement
@@ -43,6 +44,7 @@ class Live:
         self.reply_headers: Headers = ()
         self.reply_body = b""
         self.driven = False
+        self.unsent: StoreUnavailable | None = None
         self.sending = 0
         self.unused_blocks = 0
         self.resends = 0

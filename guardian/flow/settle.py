@@ -6,6 +6,7 @@ what the chain did in `flow/watch.py`, how one authorization is sent in `flow/se
 
 import asyncio
 
+from guardian.errors import StoreUnavailable
 from guardian.flow import answers
 from guardian.flow.ask import Question, ask_each
 from guardian.flow.live import Live
@@ -119,20 +120,26 @@ class SettleFlow:
             live.only = live.record.facilitator
             self._sender.start(live)
         elif live.record.money in (Money.IDLE, Money.PENDING) and not live.driven:
-            live.driven = True
+            live.driven, live.unsent = True, None
             self._parts.tasks.spawn(self._drive(live, payment, network), "drive")
 
     async def _drive(self, live: Live, payment: Payment, network: NetworkPolicy) -> None:
         if delay_s := self._signatures.delay_s(payment, network):
             await asyncio.sleep(delay_s)
-        if await live.money(MoneyEvent.SENT) or live.record.money is Money.PENDING:
-            self._sender.start(live)
+        try:
+            if await live.money(MoneyEvent.SENT) or live.record.money is Money.PENDING:
+                self._sender.start(live)
+        except StoreUnavailable as fault:  # no record, no settle (law 10)
+            live.driven, live.unsent = False, fault
+            live.wake()
 
     async def hold(self, live: Live, call: Call, begun: float, first: Live | None = None) -> None:
         """Keep the caller until there is an answer, the hold is over, or it has left."""
         settle, loop = self._parts.policy.settle, asyncio.get_running_loop()
         watched = first or live
         while not (self._ready(watched) or self.draining or call.gone):
+            if watched.unsent:
+                raise watched.unsent
             if watched.in_doubt and watched.record.answer is Answer.NONE:
                 await watched.answered(AnswerEvent.HOLD)
             limit_s = settle.hold_s if watched.record.hint else settle.hold_without_hash_s
