@@ -107,7 +107,11 @@ def create_app(policy: Policy | str | Path, *, store: str = "sqlite:///guardian.
     a host application runs none for what it mounts, with the first request. Raises PolicyError.
     """
     loaded = policy if isinstance(policy, Policy) else load_policy(policy)
-    guardian = build(loaded, open_store(store))
+    return mountable(build(loaded, open_store(store)))
+
+
+def mountable(guardian: Guardian) -> Starlette:
+    """A guardian's data port as one ASGI application."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -8,9 +8,12 @@ from tests.flow.scene import PAYER, STRANGER, TX, Caller, Scene, settled, signed
 
 LOST = httpx.ReadTimeout("no reply")
 SPENT = httpx.Response(
-    200, json={"isValid": False, "invalidReason": "invalid_exact_evm_nonce_already_used", "payer": PAYER.address}
+    200,
+    json={"isValid": False, "invalidReason": "invalid_exact_evm_nonce_already_used", "payer": PAYER.address},
 )
-BROKE = httpx.Response(200, json={"isValid": False, "invalidReason": "insufficient_funds", "payer": PAYER.address})
+BROKE = httpx.Response(
+    200, json={"isValid": False, "invalidReason": "insufficient_funds", "payer": PAYER.address}
+)
 
 
 async def verify(scene: Scene, body: bytes) -> Caller:
@@ -27,7 +30,9 @@ async def orphan(scene: Scene) -> None:
 
 def test_the_facilitators_word_passes_byte_for_byte() -> None:
     async def script(scene: Scene) -> None:
-        scene.verify_reply = httpx.Response(200, content=b'{"isValid": true,  "payer": "0xabc", "extra": {"a": 1}}')
+        scene.verify_reply = httpx.Response(
+            200, content=b'{"isValid": true,  "payer": "0xabc", "extra": {"a": 1}}'
+        )
         caller = await verify(scene, signed_payment())
         assert caller.heard == {"isValid": True, "payer": "0xabc", "extra": {"a": 1}}
 
