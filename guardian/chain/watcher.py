@@ -15,7 +15,7 @@ from guardian.chain.evidence import Log, spenders, word
 from guardian.chain.past import MARGIN_S, Past, block_before
 from guardian.chain.proofs import prove
 from guardian.chain.reads import NONCE_FILTER_LIMIT, Finality, pending_transactions
-from guardian.chain.rpc import Block, Endpoint, Endpoints
+from guardian.chain.rpc import Block, Endpoint, Endpoints, read_block
 from guardian.chain.target import Finding, Proof, Target
 from guardian.chain.watch import Watch, take_looks, watch_of
 from guardian.errors import ChainUnavailable
@@ -60,6 +60,10 @@ REWIND_BLOCKS = 10_000
 
 
 def _ignore(text: str) -> None: ...
+
+
+CLOCK_MARGIN_S = 60.0
+"""What the clocks of two honest machines may differ before one is taken to be earlier."""
 
 
 class Watcher:
@@ -122,6 +126,19 @@ class Watcher:
             self._checked_at = now
             await self.endpoints.refresh()
         self.endpoints.best()
+
+    async def is_earlier(self, block: int, moment: float) -> bool:
+        """Whether a block is clearly older than a moment in Unix seconds, by the chain's own clock.
+
+        A chain that is behind the wall clock is given what it lags. Raises ChainUnavailable.
+        """
+
+        async def read(endpoint: Endpoint) -> bool:
+            mined = read_block(await endpoint.ask("eth_getBlockByNumber", hex(block), False))
+            lag_s = max(0.0, self._clock() - endpoint.head.timestamp) if endpoint.head else 0.0
+            return mined.timestamp < moment - lag_s - CLOCK_MARGIN_S
+
+        return await self.endpoints.first(read)
 
     def watch(self, target: Target, on_finding: Callable[[Finding], None]) -> None:
         """Watch until there is proof, or `forget`. A target watched already is begun anew.

@@ -121,7 +121,10 @@ class SettleFlow:
             self._sender.start(live)
         elif live.record.money in (Money.IDLE, Money.PENDING) and not live.driven:
             live.driven, live.unsent = True, None
-            self._parts.tasks.spawn(self._drive(live, payment, network), "drive")
+            if live.record.money is Money.PENDING:  # claimed as sent already: no delay is due
+                self._sender.start(live)
+            else:
+                self._parts.tasks.spawn(self._drive(live, payment, network), "drive")
 
     async def _drive(self, live: Live, payment: Payment, network: NetworkPolicy) -> None:
         if delay_s := self._signatures.delay_s(payment, network):

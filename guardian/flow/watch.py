@@ -8,9 +8,10 @@ import functools
 from collections.abc import Callable
 
 from guardian.chain.target import Cancelled, Expired, Finding, Mismatch, Paid, Reverted, Seen, Target, Unused
+from guardian.errors import ChainUnavailable
 from guardian.flow.live import Live
 from guardian.flow.parts import Parts, log
-from guardian.settlement.states import PAID, Money, MoneyEvent
+from guardian.settlement.states import PAID, AnswerEvent, Money, MoneyEvent
 
 SEND_AGAIN_MARGIN_S = 6.0
 """SDK facilitators refuse an authorization with less than this left before validBefore."""
@@ -81,6 +82,8 @@ class Watch:
 
     async def _paid(self, live: Live, transaction: object, block: int) -> None:
         late = live.in_doubt
+        if late and await self._settled_before_us(live, block):
+            await live.answered(AnswerEvent.DELIVERED, "settled before the guardian saw it")
         self._watched.discard(live.record.key)
         moved = await live.money(
             MoneyEvent.CHAIN_PAID,
@@ -96,6 +99,15 @@ class Watch:
                 live.record.network, self._parts.clock() - live.record.created_at
             )
             log.info("confirmed late", extra=facts(live))
+
+    async def _settled_before_us(self, live: Live, block: int) -> bool:
+        """A payment that was over before it came here has bought its goods elsewhere: its signature
+        stands on chain for everybody to read, so it must not buy anything a second time."""
+        watcher = self._parts.watchers[live.record.network]
+        try:
+            return await watcher.is_earlier(block, live.record.created_at)
+        except ChainUnavailable:
+            return False
 
     async def _unpaid(self, live: Live, proof: Cancelled | Expired | Mismatch) -> None:
         self._watched.discard(live.record.key)

@@ -104,6 +104,7 @@ class ScriptedWatcher:
     endpoints = None
 
     def __init__(self) -> None:
+        self.block_is_earlier = False
         self.targets: dict[str, tuple[Target, Callable[[Finding], None]]] = {}
 
     async def start(self) -> None: ...
@@ -114,6 +115,9 @@ class ScriptedWatcher:
         self.targets[target.key] = (target, on_finding)
 
     def hint(self, key: str, transaction: TxHash) -> None: ...
+
+    async def is_earlier(self, block: int, moment: float) -> bool:
+        return self.block_is_earlier
 
     def say(self, finding: Finding) -> None:
         for _, on_finding in list(self.targets.values()):

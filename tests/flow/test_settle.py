@@ -356,3 +356,16 @@ def test_someone_without_the_signature_gets_nothing_of_a_payment_seen_on_chain()
         assert thief.heard["errorReason"] == "duplicate_settlement"
 
     Scene(LOST).play(script)
+
+
+def test_a_payment_that_was_over_before_it_came_here_buys_nothing_again() -> None:
+    async def script(scene: Scene) -> None:
+        scene.chain.block_is_earlier = True
+        caller, waiting = scene.calling(signed_payment())
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+        assert caller.heard["errorReason"] == "duplicate_settlement"
+        assert not (await scene.record()).orphan
+
+    Scene(refused("invalid_exact_evm_nonce_already_used")).play(script)
