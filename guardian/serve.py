@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
+import gc
 import signal
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,7 +13,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from guardian.app import Guardian, build
+from guardian.errors import PolicyError
+from guardian.flow.parts import log
 from guardian.logs import configure
+from guardian.policy.explain import warnings
 from guardian.policy.load import load_policy
 from guardian.settings import Settings
 from guardian.store.open import open_store
@@ -27,8 +33,20 @@ ANSWERING_S = 10
 """Held callers are answered at once when draining; writing that takes no longer than this."""
 
 
+COLLECT_AFTER = 20_000
+"""New objects before the collector looks for cycles: some hundred settles, a few MB."""
+
+
 class Listener(uvicorn.Server):
-    """One listener whose signals are the process' business, not its own."""
+    """One listener, on sockets that are open already; signals are the process' business, not its own."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
+        super().__init__(config)
+        self._sockets = sockets
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until `should_exit`."""
+        await super().serve(sockets or self._sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -37,24 +55,55 @@ class Listener(uvicorn.Server):
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raises PolicyError and OSError before anything listens."""
+    """Serve until SIGTERM or SIGINT. Raises PolicyError and StoreUnavailable before anything is answered."""
     configure(settings.log_level)
-    guardian = build(load_policy(settings.policy), open_store(settings.store))
-    config = _listener_config(guardian.data, settings.listen)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(guardian, Listener(config), _operations(guardian, settings)))
+    policy = load_policy(settings.policy)
+    for warning in warnings(policy):
+        log.warning("%s", warning)
+    store = open_store(settings.store)
+    with contextlib.ExitStack() as ports:
+        callers = bind("--listen", settings.listen, ports)
+        operators = bind("--ops-listen", settings.ops_listen, ports)
+        guardian = build(policy, store)
+        data = Listener(_listener_config(guardian.data), callers)
+        operations = Listener(_listener_config(guardian.operations), operators)
+        with asyncio.Runner(loop_factory=data.config.get_loop_factory()) as runner:
+            runner.run(_serve(guardian, data, operations))
 
 
-def _operations(guardian: Guardian, settings: Settings) -> Listener:
-    return Listener(_listener_config(guardian.operations, settings.ops_listen))
-
-
-def _listener_config(app: "ASGIApp | ASGIApplication", listen: str) -> uvicorn.Config:
+def bind(flag: str, listen: str, ports: contextlib.ExitStack) -> list[socket.socket]:
+    """Listen at every address that `host:port` stands for, until `ports` closes; raises PolicyError."""
     host, _, port = listen.rpartition(":")
+    bound: list[socket.socket] = []
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        for family, _, _, _, address in dict.fromkeys(found):
+            one = socket.create_server(address, family=family, backlog=HANDSHAKES_WAITING)
+            bound.append(ports.enter_context(one))
+    except (OSError, UnicodeError) as fault:
+        raise PolicyError(f"{flag}: {listen} {_cure(fault)}") from fault
+    for one in bound:
+        address, number = one.getsockname()[:2]
+        log.info("listening", extra={"flag": flag, "address": address, "port": number})
+    return bound
+
+
+def _cure(fault: OSError | UnicodeError) -> str:
+    if isinstance(fault, socket.gaierror | UnicodeError):
+        return "has an unknown host; write an IP address of this machine"
+    match fault.errno:
+        case errno.EADDRINUSE:
+            return "is in use by another process; stop that one, or choose another port"
+        case errno.EACCES | errno.EPERM:
+            return "may not be used by this user; choose a port from 1024"
+        case errno.EADDRNOTAVAIL:
+            return "is no address of this machine; use 127.0.0.1, or 0.0.0.0 for all of them"
+    return f"cannot be listened at: {fault.strerror or fault}; choose another address"
+
+
+def _listener_config(app: "ASGIApp | ASGIApplication") -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        host=host.strip("[]"),
-        port=int(port),
         lifespan="off",
         log_config=None,
         access_log=False,
@@ -70,6 +119,7 @@ def _listener_config(app: "ASGIApp | ASGIApplication", listen: str) -> uvicorn.C
 
 async def _serve(guardian: Guardian, data: Listener, operations: Listener) -> None:
     await guardian.start()
+    _spare_collector()
 
     def stop() -> None:
         guardian.drain()
@@ -82,3 +132,10 @@ async def _serve(guardian: Guardian, data: Listener, operations: Listener) -> No
         await asyncio.gather(data.serve(), operations.serve())
     finally:
         await guardian.stop()
+
+
+def _spare_collector() -> None:
+    """What is loaded by now stays: looking through it again and again held every caller for 0.1 s."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)

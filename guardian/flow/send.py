@@ -35,7 +35,7 @@ class Sender:
 
     async def _send(self, live: Live) -> None:
         network = self._parts.policy.network(live.record.network)
-        overdue_s = network.block_time_s * (network.confirmations + 1)
+        overdue_s = network.confirmation_time_s
         timer = asyncio.get_running_loop().call_later(overdue_s, self._watch.begin, live)
         try:
             tried = await try_again(

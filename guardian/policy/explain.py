@@ -8,7 +8,7 @@ from guardian.policy.load import write_path
 from guardian.policy.model import ANY_OTHER, SHIPPED, NetworkPolicy, Policy, Section, yaml_key
 from guardian.policy.tree import Path, Tree
 from guardian.policy.types import redact_url
-from guardian.policy.units import DURATION_PATTERN, SIZE_PATTERN, write_duration, write_size
+from guardian.policy.units import DURATION_PATTERN, write_duration
 from guardian.wire.networks import network_of
 
 
@@ -63,12 +63,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def _write_default(field: dict[str, Any]) -> None:
-    if "default" not in field:
-        return
-    if field.get("pattern") == DURATION_PATTERN:
+    if "default" in field and field.get("pattern") == DURATION_PATTERN:
         field["default"] = write_duration(field["default"])
-    elif field.get("pattern") == SIZE_PATTERN:
-        field["default"] = write_size(field["default"])
 
 
 def _networks(policy: Policy, tree: Tree) -> Iterator[Line]:
@@ -101,8 +97,6 @@ def _value(attribute: str, value: object) -> str:
         return ", ".join(redact_url(url) for url in value) or "none"
     if attribute.endswith("_s") and isinstance(value, float | int):
         return write_duration(value)
-    if attribute.endswith("_bytes") and isinstance(value, int):
-        return write_size(value)
     if isinstance(value, float):
         return f"{value:g}"
-    return "none" if value is None else str(value)
+    return str(value)

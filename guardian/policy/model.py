@@ -19,21 +19,15 @@ from guardian.policy.types import (
     Misplaced,
     Name,
     RpcUrl,
-    Size,
-    Units,
     network_id,
     reserved_route,
 )
 from guardian.wire.names import Network
 
-UNIT_SUFFIXES = ("_s", "_bytes")
-
 
 def yaml_key(attribute: str) -> str:
     """The key that the policy file uses for an attribute."""
-    for suffix in UNIT_SUFFIXES:
-        attribute = attribute.removesuffix(suffix)
-    return attribute
+    return attribute.removesuffix("_s")
 
 
 class Section(BaseModel):
@@ -50,16 +44,10 @@ class Section(BaseModel):
 
 
 class FacilitatorPolicy(Section):
-    """One facilitator. url: its base, without credentials and without a slash at the end.
-
-    profile: the dialect of its replies where it needs one. minimum_amount: the least it settles,
-    in atomic units of the asset (0: no minimum).
-    """
+    """One facilitator. url: its base, without credentials and without a slash at the end."""
 
     name: Name
     url: FacilitatorUrl
-    profile: Name | None = None
-    minimum_amount: Units = 0
 
 
 class NetworkPolicy(Section):
@@ -115,15 +103,6 @@ class RetryPolicy(Section):
     attempts: Count = 3
 
 
-class LimitsPolicy(Section):
-    """Bounds on what one process takes on. retention: how long finished records are kept."""
-
-    body_bytes: Size = 1024 * 1024
-    verify_timeout_s: Duration = 10.0
-    open_settlements: Count = 10_000
-    retention_s: Duration = 90 * 86400.0
-
-
 class RoutePolicy(Section):
     """One paid API on the agent plane: `/<name>/…` goes to `upstream`."""
 
@@ -141,7 +120,6 @@ class Policy(Section):
     settle: SettlePolicy = SettlePolicy()
     circuit: CircuitPolicy = CircuitPolicy()
     retry: RetryPolicy = RetryPolicy()
-    limits: LimitsPolicy = LimitsPolicy()
     routes: tuple[RoutePolicy, ...] = Field(default=(), max_length=1024)
 
     def network(self, id: str) -> NetworkPolicy:

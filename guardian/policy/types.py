@@ -7,15 +7,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 
-from guardian.policy.units import (
-    DURATION_PATTERN,
-    SIZE_PATTERN,
-    parse_duration,
-    parse_size,
-    show,
-    write_duration,
-    write_size,
-)
+from guardian.policy.units import DURATION_PATTERN, parse_duration, show, write_duration
 from guardian.wire.networks import network_of
 
 FROM_FILE: Final = {"from_file": True}
@@ -42,10 +34,6 @@ class Misplaced(ValueError):
 
 def _duration(value: object, info: ValidationInfo) -> object:
     return parse_duration(value) if info.context or isinstance(value, str) else value
-
-
-def _size(value: object, info: ValidationInfo) -> object:
-    return parse_size(value) if info.context or isinstance(value, str) else value
 
 
 def _name(value: object) -> str:
@@ -146,7 +134,6 @@ def _text_schema(pattern: str, example: str) -> WithJsonSchema:
 
 _URI = {"type": "string", "format": "uri"}
 _AS_DURATION = PlainSerializer(write_duration, return_type=str, when_used="json")
-_AS_SIZE = PlainSerializer(write_size, return_type=str, when_used="json")
 
 Delay = Annotated[
     float,
@@ -162,15 +149,7 @@ Duration = Annotated[
     _AS_DURATION,
     _text_schema(DURATION_PATTERN, "25s"),
 ]
-Size = Annotated[
-    int,
-    Field(ge=1024, le=64 * 1024**2),
-    BeforeValidator(_size),
-    _AS_SIZE,
-    _text_schema(SIZE_PATTERN, "1MiB"),
-]
 Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)]
-Units = Annotated[int, Field(ge=0, le=2**256 - 1), BeforeValidator(_whole)]
 Factor = Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False), BeforeValidator(_number)]
 Name = Annotated[
     str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})

@@ -58,5 +58,5 @@ def test_a_network_that_nobody_watches_or_chose_is_warned_about() -> None:
 def test_the_schema_writes_defaults_as_the_file_does() -> None:
     sections = json_schema()["$defs"]
     assert sections["SettlePolicy"]["properties"]["hold"]["default"] == "25s"
-    assert sections["LimitsPolicy"]["properties"]["body"]["default"] == "1MiB"
+    assert sections["CircuitPolicy"]["properties"]["recovery_time"]["default"] == "30s"
     assert sections["NetworkPolicy"]["additionalProperties"] is False

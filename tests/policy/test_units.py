@@ -1,4 +1,4 @@
-"""Durations and sizes: a number and its unit, nothing else."""
+"""Durations: a number and its unit, nothing else."""
 
 import contextlib
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardian.policy.units import parse_duration, parse_size, show, write_duration, write_size
+from guardian.policy.units import parse_duration, show, write_duration
 
 
 @pytest.mark.parametrize(
@@ -48,16 +48,6 @@ def test_an_unknown_unit_names_the_known_ones() -> None:
 def test_a_written_duration_reads_back_as_itself(milliseconds: int) -> None:
     seconds = milliseconds / 1000
     assert parse_duration(write_duration(seconds)) == pytest.approx(seconds, abs=1e-9)
-
-
-@given(st.integers(0, 2**39))
-def test_a_written_size_reads_back_as_itself(count: int) -> None:
-    assert parse_size(write_size(count)) == count
-
-
-def test_a_fraction_of_a_byte_is_refused() -> None:
-    with pytest.raises(ValueError, match="fraction"):
-        parse_size("1.5MiB")
 
 
 @given(st.text(max_size=200) | st.integers() | st.none() | st.floats())
