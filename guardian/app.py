@@ -29,7 +29,7 @@ from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
 from guardian.wire.names import Network
 
-DRAIN_S = 20.0
+DRAIN_S = 10.0
 """Replies that are under way get this long at shutdown; then their records speak for them."""
 
 

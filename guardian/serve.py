@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from guardian.app import Guardian, build
 from guardian.errors import PolicyError
@@ -35,6 +36,37 @@ ANSWERING_S = 10
 
 COLLECT_AFTER = 20_000
 """New objects before the collector looks for cycles: some hundred settles, a few MB."""
+
+
+MAX_HEAD_BYTES = 512 * 1024
+"""Payments of some 20 kB may travel in a header; the parser has no limit of its own, so one caller
+could fill the memory."""
+
+
+class BoundedHead(HttpToolsProtocol):
+    """Answers 400 and closes once a request's head is over the limit."""
+
+    _in_head = True
+    _head_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then look how much of an unfinished head there is."""
+        super().data_received(data)
+        if not self._in_head or self.transport.is_closing():
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self.send_400_response("The request's head is too large.")
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The body begins."""
+        self._in_head = False
+        super().on_headers_complete()
 
 
 class Listener(uvicorn.Server):
@@ -104,6 +136,7 @@ def _cure(fault: OSError | UnicodeError) -> str:
 def _listener_config(app: "ASGIApp | ASGIApplication") -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=BoundedHead,
         lifespan="off",
         log_config=None,
         access_log=False,

@@ -4,7 +4,7 @@ Pure ASGI. Says HTTP, decides nothing: what to answer to a payment is the flows'
 """
 
 from collections.abc import AsyncIterator, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from starlette.types import Receive, Scope, Send
 
@@ -21,6 +21,7 @@ from guardian.edge.http import (
 from guardian.edge.views import payment_view
 from guardian.errors import BadPayment, NotSent, ReplyLost, StoreUnavailable
 from guardian.facilitator.client import Facilitator
+from guardian.facilitator.headers import content_length
 from guardian.flow.parts import Parts, log
 from guardian.flow.settle import SettleFlow
 from guardian.flow.verify import VerifyFlow
@@ -28,6 +29,8 @@ from guardian.flow.verify import VerifyFlow
 PASS_TIMEOUT_S = 60.0
 MAX_PASSED_BYTES = 16 * 1024 * 1024
 """Request bodies of the other paths (discovery, validate) are small; nobody uploads through here."""
+
+RETRY_LATER = ((b"retry-after", b"5"),)
 
 
 class FacilitatorPlane:
@@ -41,10 +44,10 @@ class FacilitatorPlane:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         only, path = self._resolve(raw_path(scope))
-        method = scope["method"]
-        if method == "POST" and path in ("/settle", "/verify"):
-            await self._payment(path, only, scope, receive, send)
-        elif method == "GET" and path == "/supported" and not only:
+        method, meant = scope["method"], _meant(path)
+        if method == "POST" and meant in ("/settle", "/verify"):
+            await self._payment(meant, only, scope, receive, send)
+        elif method == "GET" and meant == "/supported" and not only:
             await self._supported(scope, send)
         elif method == "GET" and path.startswith("/payments/") and not only:
             await self._status(path.removeprefix("/payments/"), send)
@@ -75,7 +78,7 @@ class FacilitatorPlane:
             if call.answered:
                 return
             cure = "nothing was sent; try again later"
-            await _refuse(send, 503, path, "store", "unavailable", cure, ((b"retry-after", b"5"),))
+            await _refuse(send, 503, path, "store", "unavailable", cure, RETRY_LATER)
         finally:
             call.close()
 
@@ -84,12 +87,14 @@ class FacilitatorPlane:
             reply = await self._parts.facilitators.supported(forwarded(scope["headers"]))
         except (NotSent, ReplyLost) as fault:
             return await write_json(send, 502, {"error": f"no facilitator answered /supported: {fault}"})
-        await write(
-            send, reply.status, [(k, v) for k, v in reply.headers if k != b"content-type"], reply.body
-        )
+        await write(send, reply.status, reply.headers, reply.body)
 
     async def _status(self, id: str, send: Send) -> None:
-        record = await self._parts.store.get_by_id(id)
+        try:
+            record = await self._parts.store.get_by_id(id)
+        except StoreUnavailable:
+            about = {"error": "store: unavailable; try again later", "field": "store"}
+            return await write_json(send, 503, about, RETRY_LATER)
         if record is None:
             return await write_json(send, 404, {"error": "no such payment", "field": "id", "found": id[:64]})
         await write_json(send, 200, payment_view(record))
@@ -108,7 +113,7 @@ class FacilitatorPlane:
 
 
 async def _stream(facilitator: Facilitator, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = forwarded(scope["headers"])
+    headers = forwarded(scope["headers"]) + content_length(scope["headers"])
     body = _body(receive) if _has_body(scope) else None
     reply = await facilitator.stream(
         scope["method"], path, scope.get("query_string", b""), headers, body, timeout_s=PASS_TIMEOUT_S
@@ -118,6 +123,9 @@ async def _stream(facilitator: Facilitator, path: str, scope: Scope, receive: Re
         async for part in reply.body:
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+    except ReplyLost as fault:
+        # The head is out: an unfinished answer, which the server cuts off, is the only way to say so.
+        log.warning("a passed-on reply broke off", extra={"facilitator": facilitator.name, "why": str(fault)})
     finally:
         await reply.aclose()
 
@@ -128,7 +136,10 @@ def _has_body(scope: Scope) -> bool:
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:
     passed = 0
-    while (message := await receive())["type"] == "http.request":
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":  # ended here, it would look whole to the facilitator
+            raise ReplyLost("the caller left before its request was whole")
         passed += len(message.get("body", b""))
         if passed > MAX_PASSED_BYTES:
             raise ReplyLost("the request body is over 16 MiB")
@@ -158,6 +169,12 @@ async def _refuse(
     }
     verify = {"isValid": False, "invalidReason": "invalid_payload", "invalidMessage": text, "payer": ""}
     await write_json(send, status, (settle if path == "/settle" else verify) | about, headers)
+
+
+def _meant(path: str) -> str:
+    """The path as lenient routers read it: none of its spellings may lead a payment past the guard."""
+    parts = unquote(path).lower().split("/")
+    return "/" + "/".join(part for part in parts if part not in ("", "."))
 
 
 def _prefixes(urls: Mapping[str, str]) -> dict[str, str]:

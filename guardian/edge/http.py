@@ -104,7 +104,7 @@ class HttpCall:
         self._leaving.cancel()
         self.answered = True
         try:
-            await write(self._send, status, [(k, v) for k, v in headers if k not in OWN_TO_AN_ANSWER], body)
+            await write(self._send, status, headers, body)
         except OSError:
             self.gone = True
         return not self.gone
@@ -115,9 +115,10 @@ class HttpCall:
 
 
 async def write(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    """One whole JSON answer."""
+    """One whole JSON answer; of a facilitator's headers those that do not speak of its own body."""
     own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})
+    kept = [(key, value) for key, value in headers if key.lower() not in OWN_TO_AN_ANSWER]
+    await send({"type": "http.response.start", "status": status, "headers": [*own, *kept]})
     await send({"type": "http.response.body", "body": body})
 
 

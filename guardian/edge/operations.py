@@ -1,5 +1,6 @@
 """The operations port: health, readiness, metrics, and the settlements for the command line."""
 
+import math
 from collections.abc import Callable
 
 import orjson
@@ -26,7 +27,7 @@ def operations_app(parts: Parts, draining: Callable[[], bool]) -> Starlette:
         Route("/api/settlements", api.settlements),
         Route("/api/settlements/{id}", api.settlement),
     ]
-    return Starlette(routes=routes)
+    return Starlette(routes=routes, exception_handlers={StoreUnavailable: _store_is_down})
 
 
 class Operations:
@@ -86,14 +87,16 @@ class Operations:
     async def settlements(self, request: Request) -> Response:
         """Newest first; ?money=…&orphans=true&limit=…&before=<created_at>."""
         query = request.query_params
-        try:
-            money = [str(Money(state)) for state in query.getlist("money")]
-            limit = min(int(query.get("limit", "100")), MAX_PAGE)
-            before = float(query["before"]) if "before" in query else None
-        except ValueError as fault:
-            return _json(400, {"error": f"query: {fault}"})
-        orphans = query.get("orphans") in ("true", "1")
-        records = await self._parts.store.page(money=money, orphans=orphans, limit=limit, before=before)
+        for name, meant in _MEANT.items():
+            for value in query.getlist(name):
+                if not meant(value):
+                    return _json(400, {"error": f"{name}: {value[:40]!r} cannot be used here"})
+        records = await self._parts.store.page(
+            money=query.getlist("money"),
+            orphans=query.get("orphans") in _TRUE,
+            limit=min(int(query.get("limit", "100")), MAX_PAGE),
+            before=float(query["before"]) if "before" in query else None,
+        )
         return _json(200, {"settlements": [settlement_view(record) for record in records]})
 
     async def settlement(self, request: Request) -> Response:
@@ -103,6 +106,29 @@ class Operations:
         if record is None:
             return _json(404, {"error": f"no settlement {id[:80]}"})
         return _json(200, settlement_view(record))
+
+
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+
+
+def _is_time(value: str) -> bool:
+    try:
+        return math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+_MEANT: dict[str, Callable[[str], bool]] = {
+    "money": lambda value: value in tuple(Money),
+    "orphans": lambda value: value in _TRUE + _FALSE,
+    "limit": lambda value: value.isascii() and value.isdigit() and 0 < len(value) < 10 and int(value) > 0,
+    "before": _is_time,
+}
+"""What each part of the query may be."""
+
+
+async def _store_is_down(request: Request, fault: Exception) -> Response:
+    return _json(503, {"error": f"store: {fault}"})
 
 
 def _json(status: int, content: object) -> Response:

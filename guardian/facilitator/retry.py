@@ -39,11 +39,15 @@ async def try_again(
     again: None to stop, else the least wait in seconds (a Retry-After, or 0.0 for the backoff alone).
     Never more than `attempts` calls; no wait that would end at or past `deadline` (in `clock`'s seconds).
     """
+    first = await attempt(1)
+    # Nearly every first attempt is the last one: building the machinery would cost more than all else.
+    if attempts <= 1 or (first_wait_s := again(first)) is None:
+        return first
     least_wait_s = 0.0
 
     def wanted(result: T) -> bool:
         nonlocal least_wait_s
-        wait_s = again(result)
+        wait_s = first_wait_s if tried == 1 else again(result)
         least_wait_s = wait_s or 0.0
         return wait_s is not None
 
@@ -60,7 +64,7 @@ async def try_again(
     async def once() -> T:
         nonlocal tried
         tried += 1
-        return await attempt(tried)
+        return first if tried == 1 else await attempt(tried)
 
     return await retrying(once)
 

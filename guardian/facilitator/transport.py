@@ -12,13 +12,12 @@ No decisions about payments, no retries, no logging.
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import httpx
 from pyreqwest import exceptions as reqwest
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.request import RequestBuilder
+from pyreqwest.request import RequestBuilder, StreamRequest
 from pyreqwest.response import Response
 
 from guardian import errors
@@ -95,15 +94,15 @@ class ReqwestTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send once. Content-encoding of the reply is undone, its header removed."""
         prepared = self._prepare(request)
-        stack = AsyncExitStack()
+        exchange = prepared.build_streamed()
         try:
-            response = await stack.enter_async_context(prepared.build_streamed())
+            response = await exchange.__aenter__()
         except reqwest.PyreqwestError as exc:
             raise _as_httpx(exc, request) from exc
         return httpx.Response(
             response.status,
             headers=_headers(response),
-            stream=_Body(response, stack, request),
+            stream=_Body(response, exchange, request),
             request=request,
         )
 
@@ -136,9 +135,11 @@ class ReqwestTransport(httpx.AsyncBaseTransport):
 
 
 class _Body(httpx.AsyncByteStream):
-    def __init__(self, response: Response, stack: AsyncExitStack, request: httpx.Request) -> None:
+    """The body, and the exchange to be left once it is read or given up."""
+
+    def __init__(self, response: Response, exchange: StreamRequest, request: httpx.Request) -> None:
         self._response = response
-        self._stack = stack
+        self._exchange = exchange
         self._request = request
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -150,7 +151,7 @@ class _Body(httpx.AsyncByteStream):
             raise _after_sending(exc, self._request) from exc
 
     async def aclose(self) -> None:
-        await self._stack.aclose()
+        await self._exchange.__aexit__(None, None, None)
 
 
 def _as_httpx(exc: reqwest.PyreqwestError, request: httpx.Request) -> httpx.RequestError:

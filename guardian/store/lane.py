@@ -19,7 +19,7 @@ QUEUE_LIMIT = 20_000
 """Jobs waiting for one lane: seconds of work. Beyond it the disk cannot keep up, so fail closed."""
 
 BATCH_LIMIT = 1_000
-"""Jobs in one transaction: bounds how long the first one waits for the commit."""
+"""Jobs in one transaction, and those of one turn of the loop: bounds the wait for the commit."""
 
 WAIT_S = 15.0
 """The longest a caller waits for the disk; above SQLite's own lock timeout (BUSY_TIMEOUT_S)."""
@@ -37,7 +37,8 @@ class Lane:
         self._connection = connection
         self._commits = commits
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
+        self._gathered: list[_Job] = []
         self._waiting = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -52,16 +53,25 @@ class Lane:
         future: asyncio.Future[object] = self._loop.create_future()
         timer = self._loop.call_later(WAIT_S, _give_up, future)
         self._waiting += 1
-        self._queue.put((work, future))
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append((work, future))
         try:
             return await future  # type: ignore[return-value]
         finally:
             timer.cancel()
 
+    def _hand_over(self) -> None:
+        """Wake the thread once for all that this turn of the loop asked: each wake costs two switches."""
+        if self._gathered:
+            self._queue.put(self._gathered)
+            self._gathered = []
+
     async def close(self) -> None:
         """Finish what is queued, then close the connection; idempotent."""
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -79,12 +89,12 @@ class Lane:
     def _take(self) -> tuple[list[_Job], bool]:
         """Wait for a job, then take what else is there; says whether to stop afterwards."""
         jobs: list[_Job] = []
-        job = self._queue.get()
-        while job is not None:
-            jobs.append(job)
+        gathered = self._queue.get()
+        while gathered is not None:
+            jobs += gathered
             if len(jobs) >= BATCH_LIMIT or self._queue.empty():
                 return jobs, False
-            job = self._queue.get()
+            gathered = self._queue.get()
         return jobs, True
 
     def _transact(self, jobs: list[_Job]) -> list[_Outcome]:

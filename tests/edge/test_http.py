@@ -1,0 +1,115 @@
+"""HTTP in and out of the data port: bounded bodies, clean headers, and who is still there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from guardian.edge import http
+from guardian.edge.http import HttpCall, TooLarge, Unfinished, forwarded, raw_path, read_body
+from tests.edge.edge_stage import RawCaller, part
+
+
+def test_hop_by_hop_headers_are_not_forwarded() -> None:
+    sent = [(name, b"x") for name in sorted(http.HOP_BY_HOP - {b"connection"})]
+    assert forwarded([*sent, (b"x-kept", b"1")]) == [(b"x-kept", b"1")]
+
+
+def test_headers_that_connection_names_are_not_forwarded() -> None:
+    sent = [(b"connection", b"close, X-Private"), (b"x-private", b"1"), (b"x-kept", b"2")]
+    assert forwarded(sent) == [(b"x-kept", b"2")]
+
+
+def test_repeated_headers_keep_their_number_and_order() -> None:
+    sent = [(b"x-a", b"1"), (b"x-b", b"2"), (b"x-a", b"3")]
+    assert forwarded(sent) == sent
+
+
+def test_a_body_in_parts_is_read_whole() -> None:
+    caller = RawCaller(part(b"ab", more=True), part(b"", more=True), part(b"c"))
+    assert asyncio.run(read_body(caller.receive)) == b"abc"
+
+
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_a_body_over_the_limit_is_refused(in_parts: bool) -> None:
+    half = b"x" * (http.MAX_BODY_BYTES // 2 + 1)
+    messages = [part(half, more=True), part(half, more=True)] if in_parts else [part(half * 2)]
+    with pytest.raises(TooLarge):
+        asyncio.run(read_body(RawCaller(*messages).receive))
+
+
+def test_a_body_cut_off_by_its_caller_is_unfinished() -> None:
+    async def run() -> None:
+        caller = RawCaller(part(b"ab", more=True))
+        caller.left.set()
+        await read_body(caller.receive)
+
+    with pytest.raises(Unfinished):
+        asyncio.run(run())
+
+
+def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "BODY_TIMEOUT_S", 0.0)
+    with pytest.raises(TimeoutError):
+        asyncio.run(read_body(RawCaller(part(b"ab", more=True)).receive))
+
+
+def _with_call(script: Callable[[HttpCall, RawCaller], Awaitable[None]]) -> None:
+    async def run() -> None:
+        caller = RawCaller()
+        call = HttpCall(b"", (), "", caller.receive, caller.send)
+        try:
+            await script(call, caller)
+        finally:
+            call.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_to_a_caller_that_left_is_not_written() -> None:
+    async def script(call: HttpCall, caller: RawCaller) -> None:
+        caller.left.set()
+        while not call.gone:
+            await asyncio.sleep(0)
+        assert await call.answer(200, (), b"{}") is False
+        assert caller.sent == []
+
+    _with_call(script)
+
+
+def test_an_answer_on_a_broken_connection_is_not_an_answer() -> None:
+    async def script(call: HttpCall, caller: RawCaller) -> None:
+        async def broken(message: object) -> None:
+            raise OSError("connection reset")
+
+        call._send = broken
+        assert await call.answer(200, (), b"{}") is False
+        assert call.gone
+
+    _with_call(script)
+
+
+def test_an_answer_has_its_own_length_and_keeps_the_other_headers() -> None:
+    async def script(call: HttpCall, caller: RawCaller) -> None:
+        facilitators = ((b"content-length", b"99"), (b"connection", b"close"), (b"x-a", b"1"), (b"x-a", b"2"))
+        assert await call.answer(200, facilitators, b"{}")
+        assert caller.sent[0]["headers"] == [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"2"),
+            (b"x-a", b"1"),
+            (b"x-a", b"2"),
+        ]
+
+    _with_call(script)
+
+
+@pytest.mark.parametrize(
+    ("scope", "path"),
+    [
+        ({"path": "/a b", "raw_path": b"/a%20b?q=1"}, "/a%20b"),
+        ({"path": "/plain"}, "/plain"),
+        ({"path": "/sub/settle", "raw_path": b"/sub/settle", "root_path": "/sub"}, "/settle"),
+    ],
+)
+def test_the_path_is_read_as_it_was_sent(scope: dict[str, object], path: str) -> None:
+    assert raw_path(scope) == path
