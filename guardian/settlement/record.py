@@ -62,7 +62,6 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     reopens: bool = False
     watched: bool = False
     tainted: bool = False
-    attempts: int = 0
     facilitator: str = ""
     transaction: TxHash | None = None
     chain_proven: bool = False

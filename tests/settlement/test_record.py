@@ -30,9 +30,14 @@ def record() -> Settlement:
 
 def test_a_move_gives_the_next_version_and_leaves_the_old_one_alone() -> None:
     first = record()
-    second = after_money(first, MoneyEvent.SENT, now=2.0, note="to main", attempts=1)
+    second = after_money(first, MoneyEvent.SENT, now=2.0, note="to main", facilitator="main")
     assert (first.version, first.money, first.events) == (0, Money.IDLE, ())
-    assert (second.version, second.money, second.attempts, second.updated_at) == (1, Money.PENDING, 1, 2.0)
+    assert (second.version, second.money, second.facilitator, second.updated_at) == (
+        1,
+        Money.PENDING,
+        "main",
+        2.0,
+    )
     line = second.events[-1]
     assert (line.at, line.name, line.money, line.note) == (2.0, "sent", Money.PENDING, "to main")
 
