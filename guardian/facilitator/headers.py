@@ -1,6 +1,7 @@
 """Which headers travel end to end, and where a path lies below a facilitator. Pure functions."""
 
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from guardian import errors
 
@@ -39,7 +40,7 @@ def content_length(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, 
 
 def below(base: str, path: str) -> str:
     """Join a path to a facilitator's URL. Raises NotSent for a path that would climb out of it."""
-    decoded = path.lower().replace("%2e", ".").replace("\\", "/")
+    decoded = unquote(unquote(path)).replace("\\", "/")
     if ".." in decoded.split("/") or "?" in path or "#" in path:
         raise errors.NotSent("the path cannot be joined to the facilitator's URL")
     return base.rstrip("/") + "/" + path.lstrip("/") if path else base

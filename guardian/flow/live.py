@@ -49,6 +49,7 @@ class Live:
         self.unused_blocks = 0
         self.resends = 0
         self.callers = 0
+        self.told_of_orphan = False
         self.handing_out = asyncio.Lock()
         self._store = store
         self._clock = clock

@@ -13,7 +13,7 @@ from guardian.flow.ask import Question, Tried, ask_each
 from guardian.flow.live import Live
 from guardian.flow.parts import Parts
 from guardian.flow.watch import Watch
-from guardian.settlement.classify import Operation, Outcome
+from guardian.settlement.classify import Operation, Outcome, classify_not_sent
 from guardian.settlement.states import MoneyEvent
 from guardian.wire.names import TxHash
 
@@ -62,6 +62,8 @@ class Sender:
 
     async def _round(self, live: Live, number: int) -> Tried:
         record = live.record
+        if live.final:  # the chain has spoken since this round was decided on
+            return Tried(classify_not_sent(Operation.SETTLE, "the outcome is known already"))
         question = Question(
             operation=Operation.SETTLE,
             network=record.network,
@@ -105,11 +107,12 @@ class Sender:
         else:
             live.reply_body = tried.reply.body if tried.reply else b""
             live.reply_headers = tried.headers
-            facts: dict[str, object] = {
-                "transaction": hash_,
-                "hint": hash_,
-                "vouched": True,
-                "facilitator": tried.facilitator,
-            }
-            await live.money(MoneyEvent.REPORTED_PAID, "", **facts)
+            await live.money(
+                MoneyEvent.REPORTED_PAID,
+                transaction=hash_,
+                hint=hash_,
+                vouched=True,
+                facilitator=tried.facilitator,
+                body=b"",  # never sent again: no reason to keep the signature, or to write it twice more
+            )
         self._watch.begin(live)

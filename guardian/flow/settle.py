@@ -160,7 +160,7 @@ class SettleFlow:
     async def _answer(self, live: Live, payment: Payment, call: Call) -> None:
         if call.gone:
             return await self._left(live)
-        if live.paid:
+        if live.paid or live.record.answer is Answer.ACCEPTED:
             return await self.hand_out(live, payment, call)
         if live.final:
             await call.answer(200, live.reply_headers, answers.failure(live.record))
@@ -220,12 +220,17 @@ class SettleFlow:
 
     def _moved(self, live: Live, old: Settlement) -> None:
         """Count and log what an operator wants to know of a move."""
-        new, telemetry = live.record, self._parts.telemetry
-        if new.orphan and not old.orphan:
-            telemetry.orphan_found(new.network)
-            log.warning("orphan: charged, and nobody was handed the success", extra=facts(live))
+        new = live.record
+        self._tell_of_orphan(live)
         if new.money in IN_DOUBT and old.money not in IN_DOUBT:
             log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})
+
+    def _tell_of_orphan(self, live: Live) -> None:
+        """Once, and only when nobody waits any more who may yet be handed the success."""
+        if live.record.orphan and not live.callers and not live.told_of_orphan:
+            live.told_of_orphan = True
+            self._parts.telemetry.orphan_found(live.record.network)
+            log.warning("orphan: charged, and nobody was handed the success", extra=facts(live))
 
     def _live(self, key: str) -> Live:
         live = self.lives.get(key)
@@ -266,6 +271,8 @@ class SettleFlow:
 
     def forget(self, live: Live) -> None:
         """Let go of what nobody waits for and nothing more can be learnt about."""
+        if live.claimed:
+            self._tell_of_orphan(live)
         if live.callers or live.sending or not live.claimed:
             if not live.callers and not live.claimed:
                 self.lives.pop(live.key, None)

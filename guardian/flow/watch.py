@@ -91,6 +91,7 @@ class Watch:
             transaction=transaction,
             hint=transaction,
             chain_proven=True,
+            body=b"",
         )
         if not moved:
             log.error("the chain shows a transfer for a settlement recorded as failed", extra=facts(live))

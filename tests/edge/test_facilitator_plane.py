@@ -303,7 +303,9 @@ def test_a_facilitator_that_gives_no_reply_is_named(fault: Exception, status: in
     Stage().play(script)
 
 
-@pytest.mark.parametrize("path", ["/a/../settle", "/%2e%2e/admin"])
+@pytest.mark.parametrize(
+    "path", ["/a/../settle", "/%2e%2e/admin", "/..%2fadmin", "/..%5cadmin", "/%252e%252e/admin"]
+)
 def test_a_path_that_climbs_out_of_the_facilitators_url_goes_nowhere(path: str) -> None:
     async def run(stage: Stage) -> None:
         caller = RawCaller(part(b""), path=path)

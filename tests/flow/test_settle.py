@@ -369,3 +369,38 @@ def test_a_payment_that_was_over_before_it_came_here_buys_nothing_again() -> Non
         assert not (await scene.record()).orphan
 
     Scene(refused("invalid_exact_evm_nonce_already_used")).play(script)
+
+
+def test_no_orphan_is_reported_while_a_caller_waits_that_gets_the_goods(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def script(scene: Scene) -> None:
+        body = signed_payment()
+        await scene.settle(body)
+        _, waiting = scene.calling(body)
+        await scene.until(lambda: any(live.callers for live in scene.flow.lives.values()))
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+
+    Scene(refused("settlement_pending", transaction=OTHER_TX), hold_s=0.2, hold_without_hash_s=0.4).play(
+        script
+    )
+    assert not [line for line in caplog.messages if line.startswith("orphan:")]
+
+
+def test_an_orphan_that_nobody_waits_for_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(scene: Scene) -> None:
+        await scene.settle(signed_payment())
+        scene.chain.say(Paid(TX, 4, 1))
+        await scene.until_record(lambda record: record.orphan)
+
+    Scene(LOST, hold_s=0.1, hold_without_hash_s=0.2).play(script)
+    assert len([line for line in caplog.messages if line.startswith("orphan:")]) == 1
+
+
+def test_what_is_paid_keeps_no_signature() -> None:
+    async def script(scene: Scene) -> None:
+        await scene.settle(signed_payment())
+        assert (await scene.record()).body == b""
+
+    Scene(settled()).play(script)
