@@ -1,6 +1,7 @@
 """Scripts of single settles: what was said, what the caller heard, what the record shows."""
 
 import asyncio
+import json
 
 import httpx
 import pytest
@@ -402,5 +403,19 @@ def test_what_is_paid_keeps_no_signature() -> None:
     async def script(scene: Scene) -> None:
         await scene.settle(signed_payment())
         assert (await scene.record()).body == b""
+
+    Scene(settled()).play(script)
+
+
+def test_a_batch_sweep_may_be_repeated() -> None:
+    async def script(scene: Scene) -> None:
+        body = json.loads(signed_payment())
+        for terms in (body["paymentRequirements"], body["paymentPayload"]["accepted"]):
+            terms["scheme"] = "batch-settlement"
+        body["paymentPayload"]["payload"] = {"type": "settle"}
+        for _ in range(2):
+            caller = await scene.settle(json.dumps(body).encode())
+            assert (caller.status, caller.heard["success"]) == (200, True)
+        assert len(scene.settles) == 2
 
     Scene(settled()).play(script)
