@@ -10,7 +10,8 @@ ROOT = Path(__file__).parents[1] / "guardian"
 FLOORS = (
     {"errors"},
     {"wire"},
-    {"policy", "settlement", "settings", "logs", "series", "telemetry"},
+    {"settlement", "settings", "logs", "series"},
+    {"policy", "telemetry"},
     {"facilitator", "chain", "store"},
     {"flow"},
     {"edge"},
@@ -20,7 +21,6 @@ FLOORS = (
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-NEIGHBOURS = {("telemetry", "series")}  # one room in two files
 HOOKS_ONLY = {"facilitator", "chain", "store"}  # they take callables and know no telemetry, no settings
 KNOWN_BY = {
     "httpx": {"facilitator"},
@@ -63,9 +63,7 @@ def test_imports_go_down_only(path: Path) -> None:
     room = path.relative_to(ROOT).parts[0].removesuffix(".py")
     for package, *names in imports(path):
         if package == "guardian" and names and names[0] in FLOOR and names[0] != room:
-            assert FLOOR[names[0]] < FLOOR[room] or (room, names[0]) in NEIGHBOURS, (
-                f"{room} imports {names[0]}"
-            )
+            assert FLOOR[names[0]] < FLOOR[room], f"{room} imports {names[0]}"
             assert room not in HOOKS_ONLY or names[0] not in {"telemetry", "series", "settings"}
         # The sandbox plays the world outside: the chain, the facilitator, the client.
         if room != "sandbox" and package in KNOWN_BY and (room, package) not in TYPES_ONLY:
