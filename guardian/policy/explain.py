@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from guardian.policy.load import write_path
-from guardian.policy.model import ANY_OTHER, SHIPPED, NetworkPolicy, Policy, Section, yaml_key
+from guardian.policy.model import ANY_OTHER, SHIPPED, NetworkPolicy, Policy
+from guardian.policy.section import Section, yaml_key
 from guardian.policy.tree import Path, Tree
 from guardian.policy.types import redact_url
 from guardian.policy.units import DURATION_PATTERN, write_duration

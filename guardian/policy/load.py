@@ -12,7 +12,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from guardian.errors import PolicyError
-from guardian.policy.model import Policy, yaml_key
+from guardian.policy.model import Policy
+from guardian.policy.section import yaml_key
 from guardian.policy.tree import MAX_BYTES, Path, Tree, read_tree
 from guardian.policy.types import FROM_FILE, Misplaced
 from guardian.policy.units import show

@@ -7,8 +7,9 @@ validates by YAML key only, and hands in the context that makes a bare number an
 
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from guardian.policy.section import Section
 from guardian.policy.types import (
     Count,
     Delay,
@@ -23,24 +24,6 @@ from guardian.policy.types import (
     reserved_route,
 )
 from guardian.wire.names import Network
-
-
-def yaml_key(attribute: str) -> str:
-    """The key that the policy file uses for an attribute."""
-    return attribute.removesuffix("_s")
-
-
-class Section(BaseModel):
-    """What all parts share: frozen, unknown keys are errors, and no input is echoed in errors."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        alias_generator=yaml_key,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
 
 
 class FacilitatorPolicy(Section):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
@@ -21,6 +21,8 @@ RESERVED: Final = frozenset(
 
 _CAIP2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
+_REASON = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
+_STATUS = re.compile(r"[1-5](\d\d|xx)", re.ASCII)
 _URL_MAX_CHARS: Final = 2048
 
 
@@ -99,6 +101,45 @@ def _split(value: object, schemes: Sequence[str]) -> SplitResult:
     return parts
 
 
+def _network(value: object) -> str:
+    id = network_of(value) if isinstance(value, str) else None
+    if isinstance(value, str) and value.endswith(":*") and _CAIP2.fullmatch(value[:-1] + "0"):
+        return value
+    if id is None or not _CAIP2.fullmatch(id):
+        raise ValueError(f"{show(value)} is not a network; write the CAIP-2 id, such as eip155:8453")
+    return id
+
+
+def _sentence(value: object) -> str:
+    if not isinstance(value, str) or len(value) > 300 or not value.isprintable():
+        raise ValueError(f"{show(value)} is not a sentence; write one line of at most 300 characters")
+    return value
+
+
+def _reason(value: object) -> str:
+    if not isinstance(value, str) or not _REASON.fullmatch(value):
+        raise ValueError(f"{show(value)} is not a reason; write the facilitator's errorReason as it sends it")
+    return value
+
+
+def _status(value: object) -> str:
+    text = str(value) if type(value) in (int, str) else ""
+    if not _STATUS.fullmatch(text):
+        raise ValueError(f"{show(value)} is not an HTTP status; write one like 503, or a class like 5xx")
+    return text
+
+
+def _text_glob(value: object) -> str:
+    words = value.replace("*", "") if isinstance(value, str) else ""
+    if not isinstance(value, str) or len(words.strip()) < 4 or len(value) > 200 or not value.isprintable():
+        raise ValueError(f"{show(value)} is too little to know a text by; write 4 to 200 characters of it")
+    return value.lower()
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 def redact_url(url: str) -> str:
     """A URL without whatever may be a key: credentials, path and query become `…`."""
     try:
@@ -156,4 +197,17 @@ Name = Annotated[
 ]
 FacilitatorUrl = Annotated[str, BeforeValidator(_url), WithJsonSchema(_URI)]
 RpcUrl = Annotated[str, BeforeValidator(_rpc), WithJsonSchema(_URI)]
+NetworkName = Annotated[str, BeforeValidator(_network)]
+"""A CAIP-2 id or known v1 name, kept as the id; `eip155:*` matches a family."""
+Sentence = Annotated[str, BeforeValidator(_sentence)]
+ReasonText = Annotated[str, BeforeValidator(_reason)]
+"""A facilitator's reason string, exactly."""
+Status = Annotated[str, BeforeValidator(_status)]
+"""An HTTP status, or a class of them: `503` or `5xx`; kept as text."""
+TextGlob = Annotated[str, BeforeValidator(_text_glob)]
+"""Words that a reply's text contains, upper and lower case alike; `*` stands for anything between."""
 Finality = Annotated[int | Literal["safe", "finalized"], BeforeValidator(_finality)]
+
+Item = TypeVar("Item")
+OneOrMore = Annotated[tuple[Item, ...], BeforeValidator(_as_tuple), Field(max_length=64)]
+"""One value, or a list of which any may hold."""
