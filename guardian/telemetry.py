@@ -1,9 +1,9 @@
 """What the guardian counts, times and traces. Every span, metric and attribute name is here.
 
-The only file that knows OpenTelemetry. Metrics are added up in plain dicts, and read when somebody
+Metrics are added up in plain dicts, and read when somebody
 asks (`/metrics`, or an OTLP push): the SDK's own `add` and `record` cost 7 to 9 µs each, ours (series.py)
 less than one. Counters and gauges reach OpenTelemetry as observable instruments. It has no observable
-histogram, so the readers below hand theirs on as finished data points.
+histogram, so the readers of exporting.py hand theirs on as finished data points.
 
 Labels are bounded, what does not fit is counted under `other`. Payers, nonces, keys and URLs are none.
 Call from the event loop's thread; reading is safe from any.
@@ -11,35 +11,28 @@ Call from the event loop's thread; reading is safe from any.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    AggregationTemporality,
-    Histogram,
-    HistogramDataPoint,
-    Metric,
-    MetricReader,
-    MetricsData,
-    PeriodicExportingMetricReader,
-    ScopeMetrics,
-)
-from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import INVALID_SPAN, Span, Status, StatusCode, Tracer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 
+from guardian.exporting import (
+    SERVICE,
+    OtlpReader,
+    PrometheusReader,
+    exports,
+    standard_resource,
+    tracer_provider,
+)
 from guardian.series import Distribution, Names, Values
-
-SERVICE: Final = "payment-guardian"
 
 # A caller names the network, so it must not be able to name a million of them.
 MAX_NETWORKS: Final = 64
@@ -89,101 +82,6 @@ def _observer(values: Values) -> Callable[[CallbackOptions], Iterator[Observatio
     return observe
 
 
-def _metric(distribution: Distribution) -> Metric:
-    now_ns = time.time_ns()
-    points = []
-    for key, cell in distribution.cells.copy().items():
-        counts = cell.counts.copy()
-        point = HistogramDataPoint(
-            attributes=dict(zip(distribution.labels, key, strict=True)),
-            start_time_unix_nano=distribution.start_ns,
-            time_unix_nano=now_ns,
-            count=sum(counts),
-            sum=cell.total,
-            bucket_counts=counts,
-            explicit_bounds=distribution.bounds,
-            min=cell.low,
-            max=cell.high,
-        )
-        points.append(point)
-    data = Histogram(points, AggregationTemporality.CUMULATIVE)
-    return Metric(distribution.name, distribution.description, "s", data)
-
-
-def _with_distributions(data: MetricsData, distributions: Sequence[Distribution]) -> MetricsData:
-    metrics = [_metric(one) for one in distributions if one.cells]
-    if not metrics or not data.resource_metrics:
-        return data
-    first, *others = data.resource_metrics
-    scopes = list(first.scope_metrics)
-    # Into the scope that is there: the OTLP encoder keeps one list per scope, and would drop the other.
-    for index, scope in enumerate(scopes):
-        if scope.scope.name == SERVICE:
-            scopes[index] = replace(scope, metrics=[*scope.metrics, *metrics])
-            break
-    else:
-        scopes.append(ScopeMetrics(scope=InstrumentationScope(SERVICE), metrics=metrics, schema_url=""))
-    return MetricsData([replace(first, scope_metrics=scopes), *others])
-
-
-class _PrometheusReader(PrometheusMetricReader):
-    """The SDK's reader, with our histograms added to what it read."""
-
-    def __init__(self, distributions: Sequence[Distribution], registry: CollectorRegistry) -> None:
-        self._distributions = distributions
-        super().__init__(scope_info_enabled=False, registry=registry)
-
-    def _receive_metrics(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> None:
-        whole = _with_distributions(metrics_data, self._distributions)
-        super()._receive_metrics(whole, timeout_millis, **kwargs)
-
-
-class _OtlpReader(PeriodicExportingMetricReader):
-    """The SDK's pushing reader, with our histograms added to what it read."""
-
-    def __init__(self, distributions: Sequence[Distribution]) -> None:
-        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-
-        self._distributions = distributions
-        super().__init__(OTLPMetricExporter())
-
-    def _receive_metrics(
-        self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any
-    ) -> None:
-        whole = _with_distributions(metrics_data, self._distributions)
-        super()._receive_metrics(whole, timeout_millis, **kwargs)
-
-
-def _exports(signal: str, environ: Mapping[str, str]) -> bool:
-    """Whether the standard OTEL_* variables ask for an OTLP export of TRACES or METRICS."""
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    if environ.get(f"OTEL_{signal}_EXPORTER", "otlp").strip().lower() == "none":
-        return False
-    return any(
-        environ.get(name, "").strip()
-        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
-    )
-
-
-def _resource(service_version: str) -> Resource:
-    attributes: dict[str, Any] = {SERVICE_VERSION: service_version}
-    resource = Resource.create(attributes)  # reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
-    if str(resource.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
-        return resource.merge(Resource({SERVICE_NAME: SERVICE}))
-    return resource
-
-
-def _tracer_provider(resource: Resource) -> TracerProvider:
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return provider
-
-
 class Telemetry:
     """One per application, no globals. `create` is the way to build it."""
 
@@ -199,9 +97,9 @@ class Telemetry:
         self._histograms()
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
-        readers: list[MetricReader] = [_PrometheusReader(self._distributions, self._registry)]
+        readers: list[MetricReader] = [PrometheusReader(self._distributions, self._registry)]
         if push_metrics:
-            readers.append(_OtlpReader(self._distributions))
+            readers.append(OtlpReader(self._distributions))
         self._metrics = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
         self._bind()
 
@@ -221,10 +119,10 @@ class Telemetry:
         """
         env = os.environ if environ is None else environ
         push = otlp is not False
-        resource = _resource(service_version)
-        made = cls(resource=resource, networks=networks, push_metrics=push and _exports("METRICS", env))
-        if push and _exports("TRACES", env):
-            made.trace_with(_tracer_provider(resource))
+        resource = standard_resource(service_version)
+        made = cls(resource=resource, networks=networks, push_metrics=push and exports("METRICS", env))
+        if push and exports("TRACES", env):
+            made.trace_with(tracer_provider(resource))
         return made
 
     def trace_with(self, provider: TracerProvider) -> None:
