@@ -36,6 +36,13 @@ class Names:
         self._seen[name] = label = str(name)
         return label
 
+    def reserve(self, names: Iterable[str]) -> None:
+        """Make room for names that must keep a label of their own."""
+        for name in names:
+            if name not in self._seen:
+                self._seen[name] = name[:MAX_LABEL_CHARS]
+                self._limit += 1
+
     def labels(self) -> list[str]:
         return list(self._seen.values())
 

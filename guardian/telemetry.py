@@ -141,15 +141,26 @@ class Telemetry:
         self._replays = Values("network")
         self._unpaid = Values("network")
         self._duplicates = Values("network")
-        # An alert on the increase of a counter misses the first one unless it stood at zero before.
+        self._shadows = Values("section", "rule", "would")
+        self._checks = Values("network", "check", "done")
+        self._alerts = Values("facilitator", "rule")
+        self._reloads = Values("outcome")
+        for outcome in ("applied", "refused"):
+            self._reloads.put((outcome,), 0)
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """An alert on the increase of a counter misses the first one unless it stood at zero before."""
         for network in self._network.labels():
             for counter in (self._orphans, self._replays, self._unpaid, self._duplicates):
-                counter.put((network,), 0)
+                counter.cells.setdefault((network,), 0)
 
     def _gauges(self) -> None:
         self._circuit_state = Values("facilitator", "network", "operation")
         self._open = Values("network")
         self._head = Values("network")
+        self._policy_version = Values()
+        self._policy_refused = Values()
 
     def _histograms(self) -> None:
         self._hold = Distribution(
@@ -186,6 +197,10 @@ class Telemetry:
             ("guardian.orphans.replayed", self._replays, "Orphans delivered to a later call"),
             ("guardian.unpaid.found", self._unpaid, "Successes handed out for money that never moved"),
             ("guardian.duplicates", self._duplicates, "Settles refused because they were delivered before"),
+            ("guardian.policy.shadows", self._shadows, "Times a rule in shadow mode would have applied"),
+            ("guardian.preflight.findings", self._checks, "What preflight found: refused, warned or shadow"),
+            ("guardian.alerts", self._alerts, "Replies that a rule wants a person to look at"),
+            ("guardian.policy.reloads", self._reloads, "New policy files, applied or refused"),
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
         for name, observe, unit, description in (
@@ -196,6 +211,18 @@ class Telemetry:
                 "0 closed, 1 half-open, 2 open, -1 unknown",
             ),
             ("guardian.open.settlements", _observer(self._open), "", "Settlements whose truth is not final"),
+            (
+                "guardian.policy.version",
+                _observer(self._policy_version),
+                "",
+                "Counts up with each policy that came into force",
+            ),
+            (
+                "guardian.policy.refused",
+                _observer(self._policy_refused),
+                "",
+                "1 while the policy file on disk is refused and an older one is in force",
+            ),
             ("guardian.watcher.head", _observer(self._head), "", "The newest block the watcher has read"),
             ("guardian.watcher.head.age", self._head_ages, "s", "Time since the watcher's head moved"),
         ):
@@ -237,6 +264,27 @@ class Telemetry:
 
     def duplicate(self, network: str) -> None:
         self._duplicates.add((self._network(network),))
+
+    def shadow(self, section: str, rule: str, would: str) -> None:
+        self._shadows.add((section, rule, would))
+
+    def preflight(self, network: str, check: str, done: str) -> None:
+        self._checks.add((self._network(network), check, done))
+
+    def alert(self, facilitator: str, rule: str) -> None:
+        self._alerts.add((self._facilitator(facilitator), rule))
+
+    def policy_applied(self, version: int, networks: Iterable[str]) -> None:
+        self._network.reserve(networks)
+        self._begin_at_zero()
+        self._policy_version.put((), version)
+        self._policy_refused.put((), 0)
+        if version > 1:
+            self._reloads.add(("applied",))
+
+    def policy_refused(self) -> None:
+        self._policy_refused.put((), 1)
+        self._reloads.add(("refused",))
 
     def open_settlements(self, network: str, n: int) -> None:
         self._open.put((self._network(network),), n)

@@ -37,6 +37,12 @@ GRACE_S = 0.25
 
 T = TypeVar("T")
 
+OnCall = Callable[[str, str, float], None]
+"""Told of every message to a node: its method, or `batch`; `ok` or `failed`; seconds."""
+
+
+def _unheard(method: str, outcome: str, seconds: float) -> None: ...
+
 
 class RpcRefused(ChainUnavailable):
     """The node answered this call with an error."""
@@ -70,7 +76,15 @@ def read_block(found: object) -> Block:
 class Endpoint:
     """One node. label: its host, free of the path and query that may hold a key."""
 
-    def __init__(self, label: str, wire: Wire, chain_id: int, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        label: str,
+        wire: Wire,
+        chain_id: int,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        on_call: OnCall = _unheard,
+    ) -> None:
         self.label = label
         self.head: Block | None = None
         self.up = False
@@ -80,6 +94,7 @@ class Endpoint:
         self._wire = wire
         self._chain_id = chain_id
         self._timeout_s = timeout_s
+        self._on_call = on_call
         self._batch_limit = BATCH_LIMIT
         self._failures = 0
 
@@ -112,11 +127,19 @@ class Endpoint:
         return answers
 
     async def _exchange(self, calls: Sequence[Call]) -> list[Any]:
+        method, begun, outcome = (
+            calls[0].method if len(calls) == 1 else "batch",
+            time.perf_counter(),
+            "failed",
+        )
         try:
             async with asyncio.timeout(self._timeout_s):
                 replies = await self._wire(calls)
+            outcome = "ok"
         except TimeoutError:
             raise ChainUnavailable(f"{self.label}: no answer in {self._timeout_s:g} s") from None
+        finally:
+            self._on_call(method, outcome, time.perf_counter() - begun)
         if len(replies) != len(calls):
             raise ChainUnavailable(f"{self.label}: answered {len(replies)} of {len(calls)} calls")
         return [self._result(reply) for reply in replies]
@@ -170,6 +193,7 @@ class Endpoints:
         clock: Callable[[], float] = time.monotonic,
         timeout_s: float = CALL_TIMEOUT_S,
         on_error: Callable[[str], None] = lambda text: None,
+        on_call: OnCall = _unheard,
         wires: Sequence[tuple[str, Wire]] | None = None,
     ) -> None:
         """network: `eip155:<chain id>`; clock: for pauses; wires: (label, wire) instead of urls."""
@@ -188,7 +212,10 @@ class Endpoints:
             )
             for number, url in enumerate(urls, 1)
         ]
-        self.all = [Endpoint(label, wire, int(reference), timeout_s=timeout_s) for label, wire in made]
+        self.all = [
+            Endpoint(label, wire, int(reference), timeout_s=timeout_s, on_call=on_call)
+            for label, wire in made
+        ]
 
     @property
     def usable(self) -> list[Endpoint]:

@@ -79,8 +79,10 @@ class Watcher:
         finality_blocks: Finality,
         clock: Callable[[], float],
         on_error: Callable[[str], None] = _ignore,
+        on_head: Callable[[int], None] = lambda head: None,
     ) -> None:
-        """clock: Unix seconds. on_error is told what keeps the watcher from seeing, free of secrets."""
+        """clock: Unix seconds. on_error is told what keeps the watcher from seeing, free of secrets;
+        on_head the highest block, after each look."""
         self.network = network
         self.endpoints = endpoints
         self._block_time_s = max(0.05, block_time_s)
@@ -88,6 +90,7 @@ class Watcher:
         self._finality = finality_blocks
         self._clock = clock
         self._on_error = on_error
+        self._on_head = on_head
         self._watches: dict[str, Watch] = {}
         self._past = Past()
         self._covered = -1  # the last block whose logs were read for every target
@@ -221,6 +224,7 @@ class Watcher:
     async def look(self) -> None:
         """One look at the chain, all the loop ever does. Raises ChainUnavailable."""
         await self.endpoints.refresh()
+        self._on_head(self.head)
         if not self._watches:
             return
         endpoint = self.endpoints.best()
