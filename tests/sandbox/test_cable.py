@@ -1,5 +1,6 @@
 """The cable does to a connection what it says."""
 
+import contextlib
 import socket
 import socketserver
 import threading
@@ -12,8 +13,9 @@ from guardian.sandbox.cable import Cable
 
 class Echo(socketserver.BaseRequestHandler):
     def handle(self) -> None:
-        while piece := self.request.recv(1024):
-            self.request.sendall(piece)
+        with contextlib.suppress(ConnectionError):
+            while piece := self.request.recv(1024):
+                self.request.sendall(piece)
 
 
 @pytest.fixture
@@ -35,6 +37,12 @@ def plugged(cable: Cable) -> socket.socket:
 def heard(end: socket.socket, said: bytes) -> bytes:
     end.sendall(said)
     return end.recv(1024)
+
+
+def talk(cable: Cable) -> bytes:
+    """The reset may come with the connecting, or with the first or second write."""
+    with plugged(cable) as end:
+        return heard(end, b"one") + heard(end, b"two")
 
 
 def test_a_sound_cable_carries_both_ways(cable: Cable) -> None:
@@ -60,9 +68,8 @@ def test_a_cut_cable_resets_what_is_open_and_refuses_what_comes(cable: Cable) ->
         cable.cut()
         with pytest.raises(ConnectionResetError):
             heard(end, b"after")
-    with plugged(cable) as end, pytest.raises((ConnectionResetError, BrokenPipeError)):
-        heard(end, b"new")
-        heard(end, b"new")
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        talk(cable)
     cable.heal()
     with plugged(cable) as end:
         end.settimeout(5)
