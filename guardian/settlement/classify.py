@@ -4,14 +4,22 @@ Unresolved is not failed (law 1): on settle everything that is not on a positive
 positive lists are the reasons of `reasons.json`, the texts of `texts.py` and the statuses below, and a
 sign that something was sent beats them all. On /verify nothing can have been sent, so a doubt is
 TRANSIENT, and what nobody has listed is UNKNOWN.
+
+A doubt is `soft` where it comes only from not knowing the reply: a text, a reason or a page of a shut
+door that nobody has listed. A rule of the policy may say what such a reply means. It may not where
+something speaks for a broadcast or for a lost answer: a hash, a listed reason, a text of time or chain,
+a 2xx without an answer, a status of waiting, a page in the place of a 5xx answer, no reply at all.
 """
+
+import re
+from dataclasses import replace
 
 import orjson
 
 from guardian.settlement.reasons import ERROR_TYPES, REASONS, Reason
 from guardian.settlement.saying import Saying, Shape, named, read_saying, shown
 from guardian.settlement.texts import ESTIMATION, Sign, TextRule, read_text
-from guardian.settlement.verdict import Health, Operation, Outcome, Verdict
+from guardian.settlement.verdict import Alert, Health, Operation, Outcome, Verdict, by_class
 from guardian.wire.reply import read_settle_reply, read_verify_reply
 
 __all__ = [
@@ -22,6 +30,8 @@ __all__ = [
     "classify_not_sent",
     "classify_reply",
     "classify_reply_lost",
+    "innermost",
+    "taint",
 ]
 
 ACCESS_STATUSES = frozenset({401, 403, 404, 405})
@@ -39,13 +49,17 @@ GATEWAY_STATUSES = frozenset({502, 503, 504})
 SLOW_STATUSES = frozenset({408, 499, 504, 524, 598, 599})
 """A wait that ended: a slow chain is no broken facilitator."""
 
-EDGE_PROFILES = frozenset({"payai"})
-"""Facilitators whose edge answers 503 without JSON before the request reaches them (their own page)."""
-
-BILLING_PROFILES = frozenset({"cdp"})
-"""Facilitators that answer 402 for their own bill."""
+SHUT_DOOR = 503
+"""The one 5xx that an edge gives before a request reaches anybody; any other page in the place of a 5xx
+answer may stand for an answer that was lost."""
 
 MAX_WRAPPERS = 3
+
+# Words of the guess "this speaks of a node or of a call to one", which can fail at any step.
+_NODE = re.compile(r"rpc|https?:|\bprovider\b|client error|http request failed|\bfor url\b", re.IGNORECASE)
+_STATUS_PHRASES = frozenset(
+    {"service unavailable", "503 service unavailable", "service temporarily unavailable"}
+)
 
 _ACCESS_CURE = (
     "the facilitator refuses access or does not serve this path: check URL, credentials and billing"
@@ -53,43 +67,57 @@ _ACCESS_CURE = (
 
 
 def classify_reply(
-    operation: Operation,
-    status: int,
-    body: bytes,
-    *,
-    profile: str | None = None,
-    tainted: bool = False,
-    prior: bool = False,
+    operation: Operation, status: int, body: bytes, *, tainted: bool = False, prior: bool = False
 ) -> Verdict:
     """What a whole HTTP reply proves.
 
-    profile: the facilitator's dialect where the operator named it. tainted: an earlier settle of this
-    identity is in doubt, so only the chain can deny the payment (law 3). prior: an earlier settle was
-    sent, so reasons that its landing would explain (balance, expiry, nonce) prove nothing.
+    tainted: an earlier settle of this identity is in doubt, so only the chain can deny the payment
+    (law 3). prior: an earlier settle was sent, so reasons that its landing would explain (balance,
+    expiry, nonce) prove nothing.
     """
     if status == 200 and (success := _success(operation, body)):
         return success
-    if operation is Operation.VERIFY:
-        return _classify_verify(status, body, profile)
-    verdict, after_prior = _classify_settle(status, body, profile, MAX_WRAPPERS)
-    if verdict.outcome in (Outcome.SUCCESS, Outcome.SETTLEMENT):
-        return verdict
-    return _taint(verdict) if tainted or (prior and after_prior) else verdict
+    status, body, said = innermost(operation, status, body)
+    judged = _classify_verify if operation is Operation.VERIFY else _classify_settle
+    return taint(operation, by_class(operation, judged(status, body, said)), tainted=tainted, prior=prior)
 
 
 def classify_not_sent(operation: Operation, detail: str) -> Verdict:
     """The request provably never left: the same payload may go out again, also to another facilitator."""
     health = Health.NEUTRAL if "pool" in detail.lower() else Health.FAULTY  # a full pool is our own doing
-    return Verdict(Outcome.TRANSIENT, "not_sent", "", shown(detail), health, failover=True)
+    verdict = Verdict(Outcome.TRANSIENT, "not_sent", "", shown(detail), health, failover=True)
+    return by_class(operation, verdict)
 
 
-def classify_reply_lost(operation: Operation, detail: str) -> Verdict:
-    """The request may have been executed and no whole reply came."""
-    waited = read_text(detail).name == "timeout"
+def classify_reply_lost(operation: Operation, detail: str, *, waited: bool = False) -> Verdict:
+    """The request may have been executed and no whole reply came. waited: the time for it ran out."""
     if operation is Operation.VERIFY:
-        return Verdict(Outcome.TRANSIENT, "reply_lost", "", shown(detail), Health.FAULTY, failover=True)
+        verdict = Verdict(Outcome.TRANSIENT, "reply_lost", "", shown(detail), Health.FAULTY, failover=True)
+        return by_class(operation, verdict)
+    waited = waited or read_text(detail).name == "timeout"
     health = Health.NEUTRAL if waited else Health.FAULTY
-    return Verdict(Outcome.SETTLEMENT, "reply_lost", "", shown(detail), health)
+    return by_class(operation, Verdict(Outcome.SETTLEMENT, "reply_lost", "", shown(detail), health))
+
+
+def taint(operation: Operation, verdict: Verdict, *, tainted: bool, prior: bool) -> Verdict:
+    """What is left of a verdict after earlier settles of the same identity (law 3); see classify_reply."""
+    if operation is Operation.VERIFY or verdict.outcome in (Outcome.SUCCESS, Outcome.SETTLEMENT):
+        return verdict
+    if not (tainted or (prior and verdict.prior)):
+        return verdict
+    in_doubt = replace(verdict, outcome=Outcome.SETTLEMENT, rule="taint", cure="", prior=False)
+    return by_class(operation, in_doubt)
+
+
+def innermost(operation: Operation, status: int, body: bytes) -> tuple[int, bytes, Saying]:
+    """The reply itself, or the one that it quotes: the facilitator's own word, not that of an SDK."""
+    said = read_saying(operation, body)
+    for _ in range(MAX_WRAPPERS if operation is Operation.SETTLE else 1):
+        if said.wrapped is None:
+            break
+        status, body = said.wrapped
+        said = read_saying(operation, body)
+    return status, body, said
 
 
 def _success(operation: Operation, body: bytes) -> Verdict | None:
@@ -115,22 +143,18 @@ def _success(operation: Operation, body: bytes) -> Verdict | None:
     return Verdict(Outcome.SUCCESS, "success", "", "", Health.HEALTHY, found)
 
 
-def _classify_settle(status: int, body: bytes, profile: str | None, wrappers: int) -> tuple[Verdict, bool]:
-    """The verdict, and whether an earlier attempt that landed would explain it."""
-    said = read_saying(Operation.SETTLE, body)
-    if said.wrapped and wrappers:
-        return _classify_settle(*said.wrapped, profile, wrappers - 1)
+def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
     reply = read_settle_reply(status, body)
     transaction = named(reply.transaction) or said.transaction
     listed = REASONS.get(said.listed)
     rule = read_text(said.text)
     reason, message = said.listed or shown(reply.reason), shown(reply.message)
 
-    def doubt(name: str, health: Health = Health.NEUTRAL) -> tuple[Verdict, bool]:
-        return Verdict(Outcome.SETTLEMENT, name, reason, message, health, transaction), False
+    def doubt(name: str, health: Health = Health.NEUTRAL, soft: bool = False) -> Verdict:
+        return Verdict(Outcome.SETTLEMENT, name, reason, message, health, transaction, soft=soft)
 
     if reply.success is True:
-        return doubt("contradiction", Health.FAULTY)
+        return replace(doubt("contradiction", Health.FAULTY), alert=Alert.LOG)
     if status < 200 or 200 < status < 400:
         return doubt("unexpected_status")
     if transaction:
@@ -139,50 +163,66 @@ def _classify_settle(status: int, body: bytes, profile: str | None, wrappers: in
         return doubt("no_settle_body", Health.FAULTY)
     if listed:
         return _settle_listed(listed, rule, message)
+    soft = _knows_nothing(status, said, rule)
     if rule.sign in (Sign.SENT, Sign.TIME):
-        return doubt(f"text_{rule.name}")
-    if refused := _refused_by_status(status, said, profile, reason, message):
-        return refused, False
+        return doubt(f"text_{rule.name}", soft=soft)
+    if refused := _refused_by_status(status, said, reason, message):
+        return refused
     if said.shape is not Shape.HTML and status not in GATEWAY_STATUSES and _is_definitive(rule):
-        return _text_verdict(rule, reason, message), rule.prior
+        return _text_verdict(rule, reason, message)
     if said.error_type:
-        error = ERROR_TYPES[said.error_type]
-        return Verdict(error.settle, "error_type", said.error_type, message, error.health), False
+        return _error_type_verdict(Operation.SETTLE, said.error_type, message)
     if status >= 500 and status not in SLOW_STATUSES:
-        return doubt(f"status_{status // 100}xx", Health.FAULTY)
-    return doubt("unlisted")
+        return doubt(f"status_{status // 100}xx", Health.FAULTY, soft)
+    return doubt("unlisted", soft=soft)
 
 
-def _settle_listed(listed: Reason, rule: TextRule, message: str) -> tuple[Verdict, bool]:
+def _knows_nothing(status: int, said: Saying, rule: TextRule) -> bool:
+    """Whether nothing in a reply without a listed reason speaks for a broadcast or a lost answer."""
+    if status in SLOW_STATUSES or said.error_type:
+        return False
+    page = said.shape in (Shape.EMPTY, Shape.HTML)
+    if not page and not said.text.strip(" |"):
+        return False  # cut off, or no error report at all
+    if status == SHUT_DOOR:
+        if said.text.strip().rstrip(".").lower() in _STATUS_PHRASES:
+            return True
+    elif status >= 500 and (page or (status in GATEWAY_STATUSES and said.shape is not Shape.OBJECT)):
+        return False
+    silent = rule.sign is Sign.NONE or _is_definitive(rule)
+    return silent and not _NODE.search(said.text)
+
+
+def _settle_listed(listed: Reason, rule: TextRule, message: str) -> Verdict:
     """A listed reason, unless the text beside it tells of something later or earlier."""
     estimated = rule is ESTIMATION and listed.broadcast == "maybe"
     late = rule.sign is Sign.SENT or (rule.sign is Sign.TIME and not listed.read)
     if listed.settle is Outcome.SETTLEMENT and estimated:
-        return _text_verdict(ESTIMATION, listed.name, message), False
+        return _text_verdict(ESTIMATION, listed.name, message)
     if late and listed.settle is not Outcome.SETTLEMENT:
-        return Verdict(Outcome.SETTLEMENT, f"text_{rule.name}", listed.name, message, Health.NEUTRAL), False
-    return _listed_verdict(Operation.SETTLE, listed, message), listed.prior
+        return Verdict(Outcome.SETTLEMENT, f"text_{rule.name}", listed.name, message, Health.NEUTRAL)
+    return _listed_verdict(Operation.SETTLE, listed, message)
 
 
-def _classify_verify(status: int, body: bytes, profile: str | None) -> Verdict:
-    said = read_saying(Operation.VERIFY, body)
-    if said.wrapped:
-        status, body = said.wrapped
-        said = read_saying(Operation.VERIFY, body)
+def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
     reply = read_verify_reply(status, body)
     listed = REASONS.get(said.listed)
     reason, message = said.listed or shown(reply.reason), shown(reply.message)
+
+    def unknown(rule: str, health: Health, soft: bool = True) -> Verdict:
+        return Verdict(Outcome.UNKNOWN, rule, reason, message, health, soft=soft)
+
     if reply.is_valid is True:
-        return Verdict(Outcome.UNKNOWN, "contradiction", reason, message, Health.FAULTY)
+        return unknown("contradiction", Health.FAULTY, soft=False)
     if listed and (status != 200 or reply.is_valid is False):
         return _listed_verdict(Operation.VERIFY, listed, message)
-    if refused := _refused_by_status(status, said, profile, reason, message):
+    if refused := _refused_by_status(status, said, reason, message):
         return refused
     rule = read_text(said.text)
     if status >= 500 and (status in GATEWAY_STATUSES or not _is_definitive(rule)):
         return _broken(f"status_{status // 100}xx", reason, message)
     if status == 200 and reply.is_valid is None:
-        return Verdict(Outcome.UNKNOWN, "no_verify_body", reason, message, Health.FAULTY)
+        return unknown("no_verify_body", Health.FAULTY)
     if rule.sign is Sign.TIME or status in SLOW_STATUSES:
         return _broken(f"text_{rule.name}", reason, message)
     if rule.name == "already":
@@ -190,27 +230,26 @@ def _classify_verify(status: int, body: bytes, profile: str | None) -> Verdict:
     if said.shape is not Shape.HTML and _is_definitive(rule):
         return _text_verdict(rule, reason, message)
     if said.error_type:
-        error = ERROR_TYPES[said.error_type]
-        return Verdict(error.verify, "error_type", said.error_type, message, error.health)
-    return Verdict(Outcome.UNKNOWN, "unlisted", reason, message, Health.NEUTRAL)
+        return _error_type_verdict(Operation.VERIFY, said.error_type, message)
+    return unknown("unlisted", Health.NEUTRAL)
 
 
-def _refused_by_status(
-    status: int, said: Saying, profile: str | None, reason: str, message: str
-) -> Verdict | None:
+def _refused_by_status(status: int, said: Saying, reason: str, message: str) -> Verdict | None:
     """The statuses that prove that nothing was executed; the same on /verify and /settle."""
     no_json = said.shape in (Shape.EMPTY, Shape.HTML) or _is_status_phrase(said.text)
     if status == 429:
-        return Verdict(Outcome.TRANSIENT, "status_429", reason, message, Health.NEUTRAL, retry_after_ok=True)
-    if status == 503 and profile in EDGE_PROFILES and said.shape is not Shape.OBJECT:
-        return Verdict(
-            Outcome.TRANSIENT, "edge_503", reason, message, Health.FAULTY, retry_after_ok=True, failover=True
-        )
-    bill = status == 402 and (profile in BILLING_PROFILES or said.error_type == "payment_method_required")
+        return _later("status_429", reason, message, Health.NEUTRAL)
+    bill = status == 402 and said.error_type == "payment_method_required"
     if status in ACCESS_STATUSES or bill:
-        rule = "status_402" if bill else "status_access"
         return Verdict(
-            Outcome.PERMANENT, rule, reason, message, Health.FAULTY, cure=_ACCESS_CURE, failover=True
+            Outcome.PERMANENT,
+            "status_402" if bill else "status_access",
+            reason,
+            message,
+            Health.FAULTY,
+            cure=_ACCESS_CURE,
+            failover=True,
+            alert=Alert.LOG,
         )
     if status in REQUEST_STATUSES or (status in PAGE_STATUSES and no_json):
         return Verdict(Outcome.PERMANENT, "status_request", reason, message, Health.NEUTRAL)
@@ -226,15 +265,12 @@ def _is_definitive(rule: TextRule) -> bool:
 
 
 def _broken(rule: str, reason: str, message: str) -> Verdict:
-    return Verdict(
-        Outcome.TRANSIENT, rule, reason, message, Health.FAULTY, retry_after_ok=True, failover=True
-    )
+    return _later(rule, reason, message, Health.FAULTY)
 
 
-def _taint(verdict: Verdict) -> Verdict:
-    return Verdict(
-        Outcome.SETTLEMENT, "taint", verdict.reason, verdict.message, verdict.health, verdict.transaction
-    )
+def _later(rule: str, reason: str, message: str, health: Health) -> Verdict:
+    """Not executed, here and now: later, or elsewhere, it may be."""
+    return Verdict(Outcome.TRANSIENT, rule, reason, message, health, retry_after_ok=True, failover=True)
 
 
 def _text_verdict(rule: TextRule, reason: str, message: str) -> Verdict:
@@ -252,12 +288,15 @@ def _text_verdict(rule: TextRule, reason: str, message: str) -> Verdict:
         health,
         cure=rule.cure,
         retry_after_ok=transient,
-        failover=rule.failover,
+        failover=rule.failover or (transient and not rule.payload),
+        alert=Alert.LOG if rule.name in ("access", "gas_money") else Alert.OFF,
+        prior=rule.prior,
     )
 
 
 def _listed_verdict(operation: Operation, listed: Reason, message: str) -> Verdict:
     outcome = listed.outcome(operation)
+    transient = outcome is Outcome.TRANSIENT
     return Verdict(
         outcome,
         "listed",
@@ -265,8 +304,25 @@ def _listed_verdict(operation: Operation, listed: Reason, message: str) -> Verdi
         message,
         _listed_health(listed, outcome),
         cure=listed.cure,
+        retry_after_ok=transient,
+        failover=listed.failover or (transient and not listed.payload),
+        prior=listed.prior,
+    )
+
+
+def _error_type_verdict(operation: Operation, name: str, message: str) -> Verdict:
+    error = ERROR_TYPES[name]
+    outcome = error.settle if operation is Operation.SETTLE else error.verify
+    refused = outcome is Outcome.PERMANENT and error.health is Health.FAULTY
+    return Verdict(
+        outcome,
+        "error_type",
+        name,
+        message,
+        error.health,
         retry_after_ok=outcome is Outcome.TRANSIENT,
-        failover=listed.failover,
+        failover=refused or outcome is Outcome.TRANSIENT,
+        alert=Alert.LOG if refused else Alert.OFF,
     )
 
 

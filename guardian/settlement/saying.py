@@ -12,12 +12,22 @@ from enum import Enum, auto
 import orjson
 
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
+from guardian.settlement.texts import ESTIMATION, MAX_TEXT, read_text
 from guardian.settlement.verdict import Operation, Outcome
 
 MAX_BODY = 262_144
 MAX_VALUES = 2_048
 """Bytes and values looked at. A body with more is no error report: its text is too long to be judged,
 which leaves a settle in doubt."""
+
+NODE_CODES = range(-32_700, -32_599)
+"""Codes of JSON-RPC itself: a node, not the facilitator, calls a request invalid."""
+
+MAX_PAGE = 8_192
+"""Characters of a page that are read."""
+
+WRAPPING_REASONS = frozenset({"invalid_payload", "invalid_request"})
+"""Reasons that an API puts round another error (CDP: `invalid_payload` with "unable to estimate gas")."""
 
 MAX_SHOWN = 500
 """Characters of a facilitator's text that go on into records, logs and answers."""
@@ -44,7 +54,10 @@ _SILENT_KEYS = frozenset(
 _HASH = re.compile(r"(?<![0-9a-zA-Z])0x[0-9a-fA-F]{64}(?![0-9a-zA-Z])")
 _BASE58_SIGNATURE = re.compile(r"(?<![0-9A-Za-z])[1-9A-HJ-NP-Za-km-z]{86,88}(?![0-9A-Za-z])")
 _NO_HASH = re.compile(r"(?:0x0*|null|none|undefined|n/a|nil)?", re.IGNORECASE)
-_TOKEN = re.compile(r"(?<![a-z0-9])[a-z][a-z0-9]{0,30}(?:_[a-z0-9]{1,30}){1,15}(?![a-z0-9])")
+_TOKEN = re.compile(r"(?<![a-z0-9])(?<!code=)[a-z][a-z0-9]{0,30}(?:_[a-z0-9]{1,30}){1,15}(?![a-z0-9])")
+_NAME = re.compile(_TOKEN.pattern, re.IGNORECASE)
+_TAGS = re.compile(r"<[^<>]{0,1000}>")
+_OF_PAYMENT = re.compile(r"transaction|payment|settle|authorization|\bnonce\b|\btx\b|0x", re.IGNORECASE)
 _WRAPPED = re.compile(r"\((\d{3})\):? ?(\{.*)", re.DOTALL)
 _SECRET = re.compile(r"(?:0x)?[0-9a-fA-F]{65,}|\beyJ[\w.\-]{16,}|\b[Bb]earer\s+\S+")
 
@@ -79,10 +92,12 @@ def read_saying(operation: Operation, body: bytes) -> Saying:
         return Saying(Shape.EMPTY)
     text = body[:MAX_BODY].decode("utf-8", "replace")
     if start.startswith(b"<"):
-        return Saying(Shape.HTML, transaction=_hash_in(text))
+        return Saying(Shape.HTML, text=_words_of_page(text), transaction=_hash_in(text))
     try:
         document = orjson.loads(body)
     except ValueError:
+        if start.startswith((b"{", b"[")) and not text.rstrip().endswith(("}", "]")):
+            return Saying(Shape.OTHER, transaction=_hash_in(text))  # cut off: the rest could say anything
         return _read_texts(operation, Shape.OTHER, [text])
     if not isinstance(document, dict):
         return _read_texts(operation, Shape.OTHER, [said for _, said in _strings(document)])
@@ -114,12 +129,13 @@ def _read_object(operation: Operation, document: dict[str, object]) -> Saying:
 def _read_texts(
     operation: Operation, shape: Shape, texts: list[str], reported: str = "", error_type: str = ""
 ) -> Saying:
-    tokens = [token for text in texts for token in _TOKEN.findall(text.lower()) if token in REASONS]
     text = " | ".join(texts)
-    if tokens:
-        text = re.sub(
-            "|".join(sorted(map(re.escape, set(tokens)), key=len, reverse=True)), " ", text, flags=re.I
-        )
+    tokens = [token for token in _TOKEN.findall(text[:MAX_TEXT].lower()) if token in REASONS]
+    if tokens and len(text) <= MAX_TEXT:
+        text = _NAME.sub(_blank_listed, text)
+    if read_text(text) is ESTIMATION:
+        # The API's own word for "it did not work" is no reason of its own.
+        tokens = [token for token in tokens if token not in WRAPPING_REASONS]
     return Saying(
         shape,
         listed=_most_doubtful(operation, tokens),
@@ -130,10 +146,14 @@ def _read_texts(
     )
 
 
-def _without(text: str, reasons: set[str]) -> str:
-    """The text without listed reasons, also where they are spelled as words."""
-    spelled = (name.replace("_", "[_ ]") for name in sorted(reasons, key=len, reverse=True))
-    return re.sub("|".join(spelled), " ", text, flags=re.IGNORECASE)
+def _blank_listed(found: re.Match[str]) -> str:
+    return " " if found.group().lower() in REASONS else found.group()
+
+
+def _words_of_page(text: str) -> str:
+    """What a page says, if it speaks of a payment: pages of web servers say much about themselves."""
+    words = _TAGS.sub(" ", text[:MAX_PAGE])
+    return words if _OF_PAYMENT.search(words) else ""
 
 
 def _strings(document: object) -> list[tuple[str, str]]:
@@ -146,6 +166,8 @@ def _strings(document: object) -> list[tuple[str, str]]:
         key, value = left.pop()
         if isinstance(value, str):
             strings.append((key, value))
+        elif key == "code" and type(value) is int and value in NODE_CODES:
+            strings.append((key, "rpc error"))
         elif isinstance(value, dict):
             left.extend((name, child) for name, child in reversed(value.items()))
         elif isinstance(value, list):

@@ -70,7 +70,8 @@ def read_settle_reply(status: int, body: bytes) -> SettleReply:
     said = _objects(body)
     success = said[0].get("success") if said else None
     success = success if type(success) is bool else None
-    reason, message = _reason_and_message(status, body, said, _SETTLE_REASON)
+    # A success tells no reason: every good settle comes by here.
+    reason, message = ("", "") if success else _reason_and_message(status, body, said, _SETTLE_REASON)
     transaction = _first_text(said, _TRANSACTION)
     if not transaction and success is not True:
         transaction = _hash_in(reason) or _hash_in(message) or ("" if said else _hash_in(_text(body)))
@@ -79,8 +80,8 @@ def read_settle_reply(status: int, body: bytes) -> SettleReply:
     return SettleReply(
         well_formed=success is not None,
         success=success,
-        reason="" if success else _short(reason),
-        message="" if success else _short(message),
+        reason=_short(reason),
+        message=_short(message),
         transaction=transaction,
         network=_first_text(said, _NETWORK),
         payer=_first_text(said, _PAYER),

@@ -15,6 +15,7 @@ from guardian.settlement.classify import (
     classify_reply_lost,
 )
 from guardian.settlement.reasons import REASONS
+from guardian.settlement.verdict import Alert
 
 SETTLE, VERIFY = Operation.SETTLE, Operation.VERIFY
 HASH = "0x" + "ab" * 32
@@ -183,10 +184,80 @@ def test_a_fastapi_validation_error_is_permanent() -> None:
     assert settle(422, detail=detail).outcome is Outcome.PERMANENT
 
 
-def test_only_the_edge_of_a_named_profile_is_believed_on_503() -> None:
-    page = b"upstream connect error"
-    assert classify_reply(SETTLE, 503, page).outcome is Outcome.SETTLEMENT
-    assert classify_reply(SETTLE, 503, HTML, profile="payai").outcome is Outcome.TRANSIENT
+def test_a_page_of_a_shut_door_is_in_doubt_only_until_a_rule_says_what_it_means() -> None:
+    for page in (b"", HTML, b"upstream connect error", b"503 Service Unavailable"):
+        verdict = classify_reply(SETTLE, 503, page)
+        assert (verdict.outcome, verdict.soft) == (Outcome.SETTLEMENT, True)
+
+
+@pytest.mark.parametrize("status", [500, 502, 504, 520, 524])
+@pytest.mark.parametrize("page", [b"", HTML])
+def test_a_page_in_the_place_of_an_answer_may_stand_for_a_lost_one(status: int, page: bytes) -> None:
+    assert not classify_reply(SETTLE, status, page).soft
+
+
+@pytest.mark.parametrize("status", [408, 499, 504, 524])
+def test_a_status_of_waiting_is_a_hard_doubt_whatever_it_says(status: int) -> None:
+    assert not settle(status, success=False, errorReason="vault_closed").soft
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tx was sent",
+        "context deadline exceeded",
+        "transaction failed",
+        "settlement_pending",
+        "https://node.example/ said no",
+        "see 0x" + "ab" * 32,
+    ],
+)
+def test_a_text_that_speaks_of_chain_or_time_is_a_hard_doubt(text: str) -> None:
+    verdict = settle(**refused(text))
+    assert (verdict.outcome, verdict.soft) == (Outcome.SETTLEMENT, False)
+
+
+def test_a_text_that_nobody_has_listed_is_a_soft_doubt() -> None:
+    for status in (200, 400, 409, 500):
+        verdict = settle(status, **refused("vault_closed", "The vault is closed today."))
+        assert (verdict.outcome, verdict.soft) == (Outcome.SETTLEMENT, True)
+
+
+def test_what_is_cut_off_or_says_nothing_is_a_hard_doubt() -> None:
+    for body in (
+        b'{"error":"vault_cl',
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"success":false,"errorReason":"","errorMessage":""}',
+    ):
+        assert not any(classify_reply(SETTLE, status, body).soft for status in (400, 409, 500, 503))
+
+
+@pytest.mark.parametrize("body", [HTML, b"", b"{}", b'{"ok":1}'])
+def test_a_2xx_without_an_answer_is_a_hard_doubt(body: bytes) -> None:
+    assert not any(classify_reply(SETTLE, status, body).soft for status in (200, 202, 302))
+
+
+@pytest.mark.parametrize("name", sorted(REASONS))
+def test_the_class_decides_what_follows(name: str) -> None:
+    for operation in Operation:
+        verdict = classify_reply(
+            operation, 200, json.dumps({**refused(name), "isValid": False, "invalidReason": name}).encode()
+        )
+        in_doubt = operation is SETTLE and verdict.outcome in (Outcome.SETTLEMENT, Outcome.UNKNOWN)
+        assert verdict.watch is in_doubt
+        assert verdict.answer == ("pending" if in_doubt else "reason")
+        assert verdict.retry is (verdict.outcome is Outcome.TRANSIENT)
+        assert not (in_doubt and (verdict.failover or verdict.retry_after_ok))
+        assert not verdict.soft
+
+
+def test_a_shut_door_and_a_bill_are_written_to_the_log() -> None:
+    bill = json.dumps({"errorType": "payment_method_required", "errorMessage": "Pay."}).encode()
+    for status, body in ((401, b""), (403, HTML), (402, bill)):
+        assert classify_reply(SETTLE, status, body).alert is Alert.LOG
+    assert settle(**refused("invalid_signature")).alert is Alert.OFF
 
 
 def test_a_catch_all_reason_is_transient_only_where_gas_could_not_be_estimated() -> None:
@@ -246,6 +317,7 @@ def test_a_lost_reply_is_settlement_and_a_read_time_out_is_neutral() -> None:
     assert classify_reply_lost(SETTLE, "ReadTimeout").outcome is Outcome.SETTLEMENT
     assert classify_reply_lost(SETTLE, "ReadTimeout").health is Health.NEUTRAL
     assert classify_reply_lost(SETTLE, "connection reset").health is Health.FAULTY
+    assert classify_reply_lost(SETTLE, "gone", waited=True).health is Health.NEUTRAL
     assert classify_reply_lost(VERIFY, "ReadTimeout").outcome is Outcome.TRANSIENT
 
 

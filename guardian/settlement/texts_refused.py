@@ -1,0 +1,228 @@
+"""Texts that refuse a payment or a request: nothing was sent for it. Pure data, read after `texts_sent.py`.
+
+Every pattern names the thing that is refused, and none of these things is what a node says of a
+transaction under way.
+"""
+
+from guardian.settlement.texts_rule import Sign, text_rule
+
+DOMAIN_CURE = (
+    "extra.name and extra.version must be the token's EIP-712 domain: "
+    '"USD Coin" version 2 on Base, "USDC" version 2 on Base Sepolia'
+)
+CLOCK_CURE = "the authorization's validity window is over or not open yet: check the clock, then sign again"
+BALANCE_CURE = "the payer needs enough of the token on this network"
+AMOUNT_CURE = "raise the price: hosted facilitators refuse less than $0.001 (1000 units of USDC)"
+
+_REQUEST = (
+    r"(?:payment ?payload|payment ?requirements|x402 ?version|payload|requirements|request body|"
+    r"authorization|payment header)"
+)
+_PARTY = (
+    r"(?:facilitator|fee payer|payer|sender|source|spender|authority|mint|asset|asa id|token|destination|"
+    r"recipient|pay ?to|receiver|relayer|group|address|requirements|method|lease|scheme|chain|network|"
+    r"domain|name|version|amount|signature|mint address|token account)"
+)
+_NOT_MATCHING = (
+    r"(?:mismatch|must match|must not|does not match|did not match|do not match|doesn t match|"
+    r"not match(?:ing)?|!==?)"
+)
+_OF_CHAIN = (
+    r"(?:hash|nonce|sequence|receipt|block|event|logs?|status|state|root|result|response|transactions?|tx|"
+    r"balance|transfer|checksum)\b"
+)
+_FIELD = (
+    r"(?:payment ?payload|payment ?requirements|x402 ?version|authorization|signature|salt|extra|amount|"
+    r"address|entry|hook|router|recipient|scheme)"
+)
+
+REFUSED_RULES = (
+    text_rule(
+        "domain",
+        Sign.REFUSED,
+        r"\beip ?712 (?:verification|validation) failed\b",
+        r"\b(?:domain|token|eip ?712)\b.{0,20}\b(?:name|version|domain|separator)\b.{0,30}\b(?:mismatch|"
+        r"wrong|invalid|missing|does not match|required)\b",
+        r"\b(?:missing|invalid|wrong)\b.{0,12}\b(?:eip ?712|typed data|domain (?:name|separator|version))\b",
+        payload=True,
+        cure=DOMAIN_CURE,
+    ),
+    text_rule(
+        "signature",
+        Sign.REFUSED,
+        r"\b(?:invalid|bad|malformed|wrong|missing|incorrect|unrecoverable|non canonical)\b.{0,30}"
+        r"\b(?:signature|signer)\b",
+        r"\bsignatures?\b.{0,30}\b(?:invalid|mismatch|does not match|not valid|malformed|incorrect|missing|"
+        r"wrong|not from|required|(?:verification|check|validation) fail\w{0,3})\b",
+        r"\bdid not pass signature\b|\bsigner is not\b|\b(?:could not|couldn t|unable to|"
+        r"failed to) recover\b|\brecovery failed\b|\baa(?:24|34)\b|\bsignature error\b",
+        r"\bsigner\b.{0,20}\b(?:mismatch|does not match)\b|\brecovered\b.{0,60}(?:\b(?:mismatch|does not "
+        r"match|differs?)\b|!==?)",
+        payload=True,
+        cure=DOMAIN_CURE,
+    ),
+    text_rule(
+        "expired",
+        Sign.REFUSED,
+        r"\b(?:authorization|authorisation|permit ?2?|payload|signature|voucher|quote|deadline|delegation|"
+        r"delegate action|session key|challenge|valid before|valid until|payment|proof|invoice|"
+        r"mandate)\b.{0,30}\b(?:expired|past|over|"
+        r"too (?:soon|close|short)|elapsed|passed)\b|\bexpires? (?:in less than|within|too soon)\b|"
+        r"\bvalidity (?:window |period )?too \w{4,5}\b",
+        r"\bexpired (?:authorization|permit|payload|signature|voucher|quote|deadline)\b|\bvalid before\b",
+        payload=True,
+        prior=True,
+        cure=CLOCK_CURE,
+    ),
+    text_rule(
+        "balance",
+        Sign.REFUSED,
+        r"\binsufficient (?:\w{1,12} ){0,3}(?:balance|funds|allowance)\b(?! for (?:rent|transfer))|"
+        r"\b(?:balance|allowance|funds)\b"
+        r".{0,12}\b(?:too low|insufficient|below)\b",
+        r"\bexceeds (?:the )?(?:\w{1,12} ){0,2}(?:balance|allowance)\b|\bunderfunded\b|"
+        r"\bdoes not have enough\b|\blow balance\b|\ballowance (?:is )?required\b|\bhas not approved\b",
+        r"\bnot enough (?:\w{1,12} ){0,2}(?:funds|balance|tokens|usdc)\b|\binsufficient (?:authorization|"
+        r"usdc|usdt|eurc|tokens?)\b",
+        r"\b(?:account|ata|wallet|token|asset|trustline)\b.{0,20}\b(?:does not exist|not initialized)\b",
+        payload=True,
+        prior=True,
+        cure=BALANCE_CURE,
+    ),
+    text_rule(
+        "recipient",
+        Sign.REFUSED,
+        r"\b(?:recipient|pay ?to|receiver|destination|payee)\b.{0,40}\b(?:mismatch|does not match|must match|"
+        r"wrong|invalid|incorrect|differs?)\b",
+        r"\b(?:wrong|invalid|incorrect|mismatched|incompatible|unsupported)\b.{0,12}\b(?:recipient|"
+        r"receivers?|"
+        r"pay ?to|destination|payee)\b",
+        r"\b(?:to|from) (?:a |the )?wrong address\b|\bself (?:transfer|payment)\b",
+        payload=True,
+        cure="the authorization must pay the address in requirements.payTo",
+    ),
+    text_rule(
+        "amount",
+        Sign.REFUSED,
+        r"\b(?:under|over)(?:payment|paid)\b",
+        r"\b(?:amount|value)\b.{0,40}\b(?:mismatch|does not match|too (?:low|small|high)|below|less than|"
+        r"under|lower than)\b",
+        r"\b(?:below|under|less than)\b.{0,20}\bminimum\b|\bminimum (?:payment )?amount\b",
+        r"\b(?:invalid|wrong|incorrect|insufficient) (?:payment |fee |authorized )?(?:amount|value)\b",
+        r"\bexceeds (?:the )?(?:client )?authorized\b|\b(?:amount|value|fee|"
+        r"price)\b.{0,40}\bexceeds?\b.{0,12}"
+        r"\b(?:max|maximum|limit|cap)\b",
+        payload=True,
+        cure=AMOUNT_CURE,
+    ),
+    text_rule(
+        "compliance",
+        Sign.REFUSED,
+        r"\bsanction\w{0,3}\b|\bkyt\b|\bcompliance\b|\bofac\b|\bblack ?list\w{0,5}\b|\bblock ?list\w{0,3}\b|"
+        r"\bdeny ?list\w{0,3}\b",
+        r"\bkyc\b|\brisk detected\b|\baccount (?:is )?frozen\b|\bblocked address\b|"
+        r"\baddress (?:is )?blocked\b",
+        payload=True,
+    ),
+    text_rule(
+        "not_configured",
+        Sign.REFUSED,
+        r"\bsettlement (?:is )?(?:disabled|not enabled)\b|\bnot configured\b|"
+        r"\bconfig(?:uration)? not found\b|\b(?:scheme|network|chain|token|"
+        r"asset|endpoint|wallet|signer|relayer|fee payer|client|"
+        r"facilitator|escrow|service|private key|rpc url)\b.{0,30}\b(?:disabled|not configured|not enabled|"
+        r"not deployed|not set|required for)\b",
+        r"\bno (?:rpc url|client|signer|relayer|wallet|private key|fee payer)\b.{0,12}\b(?:configured|"
+        r"available|registered)\b|\bno (?:configuration|provider|adapter) (?:found )?for (?:chain|network|"
+        r"asset)\b",
+        r"\b(?:merchant|seller|account|payee|product)\b.{0,20}\b(?:not registered|not approved|disabled|"
+        r"suspended|"
+        r"inactive)\b|\bunknown merchant",
+        r"\b(?:failed|unable) to decrypt\b.{0,20}\bwallet\b|\bnot available on this\b|"
+        r"\bfacilitator does not (?:provide|support|serve)\b",
+        failover=True,
+        cure="the facilitator is not set up for this payment: its operator must act",
+    ),
+    text_rule(
+        "unsupported",
+        Sign.REFUSED,
+        r"\b(?:unsupported|unknown|invalid|wrong|unrecogni[sz]ed|incompatible)\b.{0,20}\b(?:scheme|network|"
+        r"chain|asset|token|(?:x402 ?|protocol )?version|kind|payload type)\b(?! (?:error|response))",
+        r"\b(?:scheme|network|chain|asset|token|x402 ?version|kind|payload type|version)\b.{0,60}\b(?:not "
+        r"supported|unsupported|not registered|not the registered|mismatch|does not match)\b",
+        r"\bno (?:\w{1,12} ){0,2}(?:facilitator|handler|mechanism|scheme)\b.{0,20}\b(?:registered|found|"
+        r"configured)\b|\bonly\b.{0,40}\b(?:is|are) supported\b|\b(?:is|are) not supported\b|"
+        r"\bunsupported (?:\w{1,12} )?(?:type|permit|wallet|currency|mint|extension|credential)\b",
+        r"\b(?:network|chain|contract|token|asset|facilitator|wallet)\b.{0,30}\b(?:does|may) not support\b|"
+        r"\bno contract code at\b|\bnot in\b.{0,30}\b(?:white ?list|allow ?list|token list|registry)\b|"
+        r"\bnot (?:white|allow) ?listed\b|\bnot found in\b.{0,20}\b(?:registry|requirements)\b",
+        payload=True,
+        failover=True,
+    ),
+    text_rule(
+        "payload",
+        Sign.REFUSED,
+        r"\b(?:invalid|malformed|missing|bad|failed to (?:parse|decode)|could not (?:parse|decode)|unable to "
+        r"(?:parse|decode)|required|invalid type|field required|input should be|unrecogni[sz]ed keys)\b"
+        rf".{{0,120}}\b{_REQUEST}\b",
+        rf"\b{_REQUEST}\b.{{0,120}}\b(?:invalid|malformed|missing|required|not valid|undefined|null|"
+        r"input should be)\b",
+        r"\binvalid payment\b|\bmalformed (?:\w{1,12} ){0,2}request\b|(?:^|\| )(?:error:? )?invalid "
+        r"(?:settlement |payment |verification )?(?:request|body)(?: body| format| payload| data)?(?=[.:]|"
+        r" ?\||$)|"
+        r"\bfield is required\b|\btampered\b|\bundecodable\b|\b(?:request|schema|payload|input|"
+        r"body) validation (?:failed|"
+        r"error)\b",
+        # Of what was asked, not of what a node answered.
+        r"\b(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:decod|deseriali[sz]|pars|unmarshal)"
+        r"\w{0,4}\b(?!.{0,60}\b(?:response|result|event|logs?|status)\b).{0,60}\b(?:transaction|payload|"
+        r"payment|header|request|json body|requirements)\b",
+        r"\b(?:calldata|payload|request|header) (?:decod\w{1,3}|pars\w{1,3}) (?:failed|error)\b|"
+        r"\bdid not match any variant\b.{0,60}\b(?:payload|requirements|request)\b|"
+        r"\b(?:could not|couldn t|unable to|failed to) validate (?:the )?(?:request|x402|payload)\b|"
+        r"\berror parsing the body\b",
+        r"\bno (?:transaction|payload|authorization|signature|payment|permit) in (?:the )?(?:payload|request|"
+        r"header|body)\b|\btransaction (?:does not contain|contains no|missing fee payer)\b|\btx has no\b",
+        r"\bmissing required (?:\w{1,20} ){0,3}(?:fields?|parameter)\b|\bmissing or invalid (?!parameters)\w|"
+        r"\bmissing (?:credentials|transaction in|fee payer|extra)\b",
+        payload=True,
+    ),
+    text_rule(
+        "shape",
+        Sign.REFUSED,
+        rf"\bmissing (?:the )?{_PARTY}\b|\b{_PARTY} (?:field )?(?:is |are )?(?:required|missing)\b|"
+        rf"\b{_PARTY} (?:is |are )?not (?:allowed|accepted|permitted)\b",
+        r"\bempty (?:payload|body|request|signature)\b|\b(?:payload|body|request|signature) (?:is )?empty\b|"
+        r"\b(?:request|body|payload)\b.{0,12}\btoo large\b|\b(?:unknown|no such) (?:endpoint|route|path)\b",
+        r"\b(?:invalid|malformed) (?:json body|base64)\b|\binvalid nonce (?:format|length)\b|"
+        r"\bnonce length\b",
+        r"\b(?:invalid|wrong|missing) (?:fee payer|compute)\b|\btoo many instructions\b|"
+        r"\bcompute unit (?:price|limit) too\b|\bnot signed by\b",
+        rf"\b{_PARTY}\b.{{0,20}}(?<!\w){_NOT_MATCHING}(?!\w)|\b(?!{_OF_CHAIN})\w{{1,20}} mismatch\b",
+        rf"\b{_PARTY}\b.{{0,20}}\b(?:is )?(?:invalid|incorrect|empty|zero|malformed|not (?:a )?valid)\b|"
+        rf"\b{_PARTY}\b.{{0,40}}\bexpected\b.{{1,80}}\b(?:got|received|found|actual)\b",
+        rf"\b{_FIELD}\b.{{0,60}}\bmust (?:be|match|have|not|contain|invoke|equal|include)\b",
+        r"\bnonce must be (?:a |an )?(?:valid )?(?:32|bytes ?32|hex)|\btransaction must (?:be (?:sponsored|"
+        r"signed|versioned)|contain|include)\b",
+        r"\b(?:disallowed|unexpected) (?:\w{1,12} ){0,2}(?:program|instructions?|function|"
+        r"sub invocations?)\b",
+        r"\b(?:invalid|wrong|incompatible) (?:\w{1,16} ){0,2}(?:mint|spender|router|address|group id|"
+        r"envelope|function|pubkey|salt|scheme)\b",
+        r"\b(?:accounts?|program|hook|payee|payer|asset|partial payment|cross currency payment)\b.{0,30}"
+        r"\bnot (?:permitted|allowed|accepted)\b|\bcannot (?:include|contain|be (?:the |a )?(?:payer|source|"
+        r"authority|zero|empty|recipient|negative))\b",
+        r"\brefus(?:e|es|ed|ing) to settle\b|\bno transfer meets\b|\b(?:delegation|session key|wallet|"
+        r"token account|access key) (?:is )?not found\b",
+        payload=True,
+    ),
+    text_rule(
+        "access",
+        Sign.REFUSED,
+        r"\bunauthori[sz]ed\b|\bforbidden\b|\bapi key\b|\bauthentication\b|\bnot authenticated\b|\bjwt\b|"
+        r"\baccess denied\b",
+        r"\binvalid (?:api )?(?:token|credentials?)\b(?! response)|\bpayment method\b|\bbilling\b|"
+        r"\byour plan\b",
+        failover=True,
+        cure="the facilitator refuses access: check its credentials and its billing",
+    ),
+)
