@@ -55,7 +55,7 @@ def parse_body(body: bytes) -> Json:
 
 def refuse_twins(parent: Json, path: str) -> None:
     """Raise BadPayment for keys that differ in case only: Go's JSON decoder takes either for the other."""
-    if len({key.casefold() for key in parent}) == len(parent):
+    if len(set(map(str.casefold, parent))) == len(parent):
         return
     seen: set[str] = set()
     for key in parent:

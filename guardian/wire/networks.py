@@ -12,14 +12,29 @@ from typing import NamedTuple
 from guardian.wire.names import Network
 
 
+class Domain(NamedTuple):
+    """The part of an EIP-712 domain that a token chooses. version: None where its domain has none."""
+
+    name: str
+    version: str | None
+
+
 class AssetInfo(NamedTuple):
-    """name and version: the EIP-712 domain; decimals: of the atomic unit; method: how it is moved."""
+    """name and version: the EIP-712 domain; decimals: of the atomic unit; method: how it is moved.
+
+    dollar: one whole token is one US dollar, so that a price in dollars means it.
+    """
 
     name: str
     version: str
     decimals: int
     symbol: str
     method: str = "eip3009"
+    dollar: bool = True
+
+    @property
+    def domain(self) -> Domain:
+        return Domain(self.name, self.version)
 
 
 V1_NAMES: dict[str, str] = {
@@ -98,6 +113,28 @@ ASSETS: dict[tuple[str, str], AssetInfo] = {
     ("eip155:5042002", "0x3600000000000000000000000000000000000000"): _USDC,
 }
 
+_SOLANA = V1_NAMES["solana"]
+_DEVNET = V1_NAMES["solana-devnet"]
+_TESTNET = V1_NAMES["solana-testnet"]
+
+SPL_DOLLAR_DECIMALS = 6
+SPL_DOLLARS: frozenset[tuple[str, str]] = frozenset(
+    {
+        (_SOLANA, "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"),  # USDC
+        (_SOLANA, "Es9vMFrzaCERmJfrF4H2FYD4KCoNkY11McCe8BenwNYB"),  # USDT
+        (_SOLANA, "2u1tszSeqZ3qBWF3uNGPFc8TzMk2tdiwknnRMWGWjGWH"),  # USDG
+        (_SOLANA, "2b1kV6DkPAnxd5ixfnxCpjxmKwqjjaYmCZfHsFu24GXo"),  # PYUSD
+        (_SOLANA, "CASHx9KJUStyftLFWGvEVf59SGeG9sh5FfcnZMVPCASH"),  # CASH
+        (_DEVNET, "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"),  # USDC
+        (_DEVNET, "4F6PM96JJxngmHnZLBh9n58RH4aTVNWvDs2nuwrT5BP7"),  # USDG
+        (_DEVNET, "CXk2AMBfi3TwaEL2468s6zP8xq9NxTXjp9gjMgzeUynM"),  # PYUSD
+        (_TESTNET, "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU"),  # USDC
+        (_TESTNET, "4F6PM96JJxngmHnZLBh9n58RH4aTVNWvDs2nuwrT5BP7"),  # USDG
+        (_TESTNET, "CXk2AMBfi3TwaEL2468s6zP8xq9NxTXjp9gjMgzeUynM"),  # PYUSD
+    }
+)
+"""Dollar tokens of Solana, which have no EIP-712 domain; all count six decimals."""
+
 _EVM_ID = re.compile(r"eip155:[1-9][0-9]{0,31}")
 _NAME = re.compile(r"[A-Za-z0-9:_.-]{1,128}")
 
@@ -121,3 +158,11 @@ def network_of(sent: str) -> Network | None:
 def asset_info(network: str, asset: str) -> AssetInfo | None:
     """What the SDK's table knows of an asset; the address in any case."""
     return ASSETS.get((network, asset.lower()))
+
+
+def dollar_decimals(network: str, asset: str) -> int | None:
+    """The decimals of a token that is worth a dollar; None for every other and every unknown one."""
+    info = asset_info(network, asset)
+    if info is not None:
+        return info.decimals if info.dollar else None
+    return SPL_DOLLAR_DECIMALS if (network, asset) in SPL_DOLLARS else None

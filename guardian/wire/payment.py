@@ -46,6 +46,8 @@ class Payment:
     id: the key's public short form. network: CAIP-2 where the name is known, else as sent.
     amount: what the requirements ask (atomic units; a ceiling for `upto` at /verify).
     authorization_to, authorization_value: what was signed, which may differ from pay_to and amount.
+    domain_contract: the contract that checks the signature, where `extra` names one (Circle Gateway).
+    description_chars: the length of what is said about the resource, 0 without a description.
     nonce: "" says that the payload names nothing that makes it unique (opaque ones; a batch sweep).
     signature_hash: sha256 of the signature's bytes; for SVM of the whole transaction; "" without one.
     """
@@ -70,6 +72,10 @@ class Payment:
     signature_hash: str
     domain_name: str
     domain_version: str
+    domain_contract: Address
+    description_chars: int
+    bound_to: str
+    payment_id: str
     authorization_to: str
     authorization_value: int | None
 
@@ -135,6 +141,10 @@ def _payment(
         signature_hash=signed.signature_hash,
         domain_name=text_of(domain.get("name")),
         domain_version=text_of(domain.get("version")),
+        domain_contract=_account(domain.get("verifyingContract")),
+        description_chars=_description_chars(wrapper, terms),
+        bound_to=_bound_to(wrapper, domain),
+        payment_id=_payment_id(wrapper),
         authorization_to=signed.to,
         authorization_value=signed.value,
     )
@@ -196,10 +206,13 @@ def _amount(terms: Json, *, strict: bool) -> int:
 
 
 def _version(root: Json, wrapper: Json, terms: Json) -> int:
-    for part in (root, wrapper):
-        version = part.get("x402Version")
-        if type(version) is int and 0 < version < 1000:
-            return version
+    for part, path in ((root, ""), (wrapper, "paymentPayload.")):
+        if (sent := part.get("x402Version")) is None:
+            continue
+        version = uint_of(sent)
+        if version is None or not 0 < version < 1000:
+            raise BadPayment(f"{path}x402Version", found(sent), "send the protocol's version, 1 or 2")
+        return version
     return 1 if "maxAmountRequired" in terms else 2
 
 
@@ -213,6 +226,32 @@ def _resource(wrapper: Json, terms: Json) -> str:
     if len(resource) > MAX_RESOURCE_CHARS:
         return "sha256:" + hashlib.sha256(resource.encode()).hexdigest()
     return resource
+
+
+def _description_chars(wrapper: Json, terms: Json) -> int:
+    """v2 describes the resource in the payload, v1 in the requirements."""
+    resource = wrapper.get("resource")
+    described = resource if type(resource) is dict else terms
+    description = described.get("description")
+    return len(description) if type(description) is str else 0
+
+
+def _bound_to(wrapper: Json, extra: Json) -> str:
+    """The one account that can settle this: Solana's fee payer, or the facilitator an upto witness names."""
+    if type(payer := extra.get("feePayer")) is str:
+        return payer
+    found: object = wrapper["payload"]
+    for key in ("permit2Authorization", "witness", "facilitator"):
+        found = found.get(key) if type(found) is dict else None
+    return found if type(found) is str else ""
+
+
+def _payment_id(wrapper: Json) -> str:
+    """The id that the extension payment-identifier carries; it is not signed, and no identity."""
+    found: object = wrapper.get("extensions")
+    for key in ("payment-identifier", "info", "id"):
+        found = found.get(key) if type(found) is dict else None
+    return found if type(found) is str else ""
 
 
 def _seconds(value: object) -> int | None:
