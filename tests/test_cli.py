@@ -131,11 +131,11 @@ def test_bad_input_is_one_line_and_exit_code_2(args: str, capsys: pytest.Capture
 
 
 def test_a_sound_policy_is_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "p.yaml").write_text(POLICY + "networks: {eip155:137: {}}")
+    (tmp_path / "p.yaml").write_text(POLICY + "networks: {eip155:10: {}}")
     assert main(["policy", "check", "p.yaml"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "p.yaml: sound"
-    assert out[1].startswith("warning: networks.eip155:137: ")
+    assert out[1].startswith("warning: networks.eip155:10: ")
 
 
 def test_an_unsound_policy_is_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,6 +145,79 @@ def test_an_unsound_policy_is_exit_code_1(tmp_path: Path, capsys: pytest.Capture
     assert main(["policy", "check", "p.yaml", "--json"]) == 1
     fault = json.loads(capsys.readouterr().out)
     assert (fault["ok"], fault["line"], fault["column"]) == (False, 5, 1)
+
+
+TESTS = """\
+tests:
+  - name: sent is in doubt
+    given: {operation: settle, transport: timeout}
+    expect: {class: settlement}
+  - name: wrong
+    given: {operation: settle, transport: timeout}
+    expect:
+      class: transient
+"""
+
+
+def test_a_policy_whose_tests_do_not_hold_is_exit_code_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.yaml").write_text(POLICY + TESTS)
+    assert main(["policy", "check", "p.yaml"]) == 1
+    out, err = capsys.readouterr()
+    assert "sound" not in out
+    assert err.splitlines() == [
+        "guardian: p.yaml:12: test 'wrong': class: expected transient, found settlement",
+        "guardian: p.yaml: 1 of 2 tests do not hold",
+    ]
+    assert main(["policy", "check", "p.yaml", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], told["tests"], told["failed"][0]["line"]) == (False, 2, 12)
+
+
+def test_explain_tells_what_holds_for_one_combination(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.yaml").write_text(
+        POLICY + "    settle: {hold: 3s}\nnetworks: {base: {confirmations: 2}}\n"
+    )
+    assert main(["policy", "explain", "p.yaml", "--network", "base", "--facilitator", "main"]) == 0
+    out = capsys.readouterr().out
+    assert "settle.hold\t3s\tp.yaml:5\n" in out
+    assert "confirmations\t2\tp.yaml:6\n" in out
+    assert "settlement_timeout\t60s\tshipped for eip155:8453\n" in out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--network baes", "did you mean base?"),
+        ("--network eip155:x", "is not a network"),
+        ("--facilitator mian", "did you mean main?"),
+        ("--route weather", "the policy has no route 'weather'; none is known here"),
+    ],
+)
+def test_explain_knows_no_names_that_the_policy_does_not(
+    flags: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "p.yaml").write_text(POLICY)
+    assert main(["policy", "explain", "p.yaml", *flags.split()]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_diff_is_exit_code_0_when_nothing_changes_and_1_when_something_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(POLICY)
+    (tmp_path / "b.yaml").write_text(POLICY + "settle: {hold: 20s}\n")
+    assert main(["policy", "diff", "a.yaml", "a.yaml"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["policy", "diff", "a.yaml", "b.yaml"]) == 1
+    assert capsys.readouterr().out == "settle.hold: 25s → 20s (line 5)\n"
+    assert main(["policy", "diff", "a.yaml", "b.yaml", "--json"]) == 1
+    [change] = json.loads(capsys.readouterr().out)
+    assert (change["what"], change["before"], change["after"]) == ("settle.hold", "25s", "20s")
+    assert main(["policy", "diff", "a.yaml", "none.yaml"]) == 2
 
 
 def test_explain_is_tab_separated_where_nobody_watches(

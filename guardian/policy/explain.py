@@ -1,21 +1,33 @@
-"""What is in force and where it came from, what deserves a warning, and the schema. No I/O, no secrets."""
+"""What is in force and where it came from, and what deserves a warning. No secrets."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from guardian.policy.load import write_path
-from guardian.policy.model import ANY_OTHER, SHIPPED, NetworkPolicy, Policy
-from guardian.policy.section import Section, yaml_key
+from guardian.policy.callers import CallersPolicy
+from guardian.policy.keys import SECTIONS, Layer
+from guardian.policy.layers import SHIPPED_AT, Stack
+from guardian.policy.model import FacilitatorPolicy, Policy, RoutePolicy
+from guardian.policy.network import SHIPPED, SHIPPED_TOKENS, NetworkPolicy
+from guardian.policy.places import Places
+from guardian.policy.profile import Profile, profile_at, shipped_profiles
+from guardian.policy.rules import ActRule, ClassifyRule, When
+from guardian.policy.section import yaml_key
 from guardian.policy.tree import Path, Tree
-from guardian.policy.types import redact_url
-from guardian.policy.units import DURATION_PATTERN, write_duration
-from guardian.wire.networks import network_of
+from guardian.policy.units import write_duration
+from guardian.policy.validate import write_path
+from guardian.policy.words import words
+from guardian.wire.networks import V1_NAMES
+
+BUILT_IN = "built in"
+_V1_NAMES = {id: name for name, id in V1_NAMES.items()}
+_KNOWN = tuple(dict.fromkeys((*SHIPPED, *V1_NAMES.values(), *SHIPPED_TOKENS)))
+_FACTS = tuple(key for key in NetworkPolicy.model_fields if key not in (*Layer.model_fields, "tokens"))
+_LAYER = tuple(key for key in Layer.model_fields if key not in SECTIONS)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One value in force. origin: `file:line`, `shipped for <network>` or `default`."""
+    """One value in force. origin: `file:line`, `shipped for <network>`, `profile <name>` or `built in`."""
 
     path: str
     value: str
@@ -23,81 +35,219 @@ class Line:
 
 
 def explain(policy: Policy, tree: Tree) -> list[Line]:
-    """Every value in force, in the policy's order; `tree` is what the policy was read from."""
-    lines: list[Line] = []
-    for name in Policy.model_fields:
-        value = getattr(policy, name)
-        if name == "networks":
-            lines += _networks(policy, tree)
-        elif isinstance(value, tuple):
-            for index, item in enumerate(value):
-                lines += _section(item, (name, index), tree, "default")
-        elif isinstance(value, Section):
-            lines += _section(value, (name,), tree, "default")
-        else:
-            lines.append(Line(name, str(value), _origin(tree, (name,), "default")))
-    return lines
+    """Every value of the policy and of each network, in the policy's order; `tree` is its text."""
+    teller, places = _Teller(policy, tree), Places(tree)
+    lines = [teller.own((), key, getattr(policy, key)) for key in ("version", "retention_s")]
+    lines += teller.stack(("default",), policy.layers.stack("", "", ""), facts=False)
+    for index, facilitator in enumerate(policy.facilitators):
+        lines += teller.item(("facilitators", index), facilitator, layered=False)
+    for index, route in enumerate(policy.routes):
+        lines += teller.item(("routes", index), route, layered=False)
+    for id in dict.fromkeys((*policy.networks, *SHIPPED)):
+        lines += teller.network(places.written(("networks", id)), policy.layers.stack(id, "", ""))
+    lines += [
+        teller.own(("callers",), key, getattr(policy.callers, key)) for key in CallersPolicy.model_fields
+    ]
+    return [*lines, *teller.rules(Choice())]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whom the values are asked for. network: CAIP-2; empty: not chosen."""
+
+    network: str = ""
+    facilitator: str = ""
+    route: str = ""
+
+
+def explain_for(policy: Policy, tree: Tree, choice: Choice) -> list[Line]:
+    """Every value in force for one combination."""
+    teller = _Teller(policy, tree)
+    choice = replace(choice, facilitator=choice.facilitator or policy.layers.only)
+    stack = policy.layers.stack(choice.network, choice.facilitator, choice.route)
+    lines = [teller.with_limit(line, choice) for line in teller.stack((), stack, facts=bool(choice.network))]
+    for index, facilitator in enumerate(policy.facilitators):
+        if facilitator.name == choice.facilitator:
+            lines += teller.item(("facilitators", index), facilitator, layered=True)
+            lines += teller.profile(policy.profile_of(facilitator.name))
+    for index, route in enumerate(policy.routes):
+        if route.name == choice.route:
+            lines += teller.item(("routes", index), route, layered=True)
+    return [*lines, *teller.rules(choice)]
 
 
 def warnings(policy: Policy) -> list[str]:
     """What is sound and yet deserves a look, one sentence each."""
     found = []
     for id, network in policy.networks.items():
-        if network.is_default:
-            found.append(f"networks.{id}: no settlement_timeout chosen, 60s is in force; measure and set it")
-        if not network.rpc:
+        if (in_force := policy.network(id)).is_default:
+            timeout = write_duration(in_force.settlement_timeout_s)
+            found.append(
+                f"networks.{id}: no settlement_timeout chosen, {timeout} is in force; measure and set it"
+            )
+        if not network.rpc and id.startswith("eip155:"):
             found.append(f"networks.{id}: no rpc, so payments there are not watched; name two endpoints")
-    return found
+        if id not in _KNOWN and (near := [one for one in _KNOWN if sorted(one) == sorted(id)]):
+            found.append(f"networks.{id}: no such network is known here; did you mean {near[0]}?")
+    for index, facilitator in enumerate(policy.facilitators):
+        kind = profile_at(facilitator.url, shipped_profiles().values())
+        if kind and facilitator.profile is None:
+            found.append(
+                f"facilitators[{index}]: its URL is that of {kind.title}; add `profile: {kind.name}`"
+            )
+    return [*found, *_shadowed_defaults(policy)]
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of the policy file, defaults written as the file writes them."""
-    schema = Policy.model_json_schema(by_alias=True)
-    for section in schema["$defs"].values():
-        for field in section.get("properties", {}).values():
-            _write_default(field)
-    for name, field in schema["properties"].items():
-        if isinstance(field.get("default"), dict):
-            field["default"] = {}  # each key's own default stands in its section
-        field.setdefault("title", name)
-    return schema
+def _shadowed_defaults(policy: Policy) -> Iterator[str]:
+    """Shipped values are a network's own, so they come before what `default` says for all networks."""
+    for key in _LAYER:
+        if key not in policy.default.model_fields_set:
+            continue
+        over = [
+            id
+            for id, shipped in SHIPPED.items()
+            if key in shipped.model_fields_set
+            and policy.layers.stack(id, "", "").find(key)[1] == (SHIPPED_AT, id)
+        ]
+        if over:
+            name = yaml_key(key)
+            named = ", ".join(_V1_NAMES.get(id, id) for id in over)
+            yield (
+                f"default.{name}: does not reach {named}, where the shipped {name} stands; "
+                "write it under networks to change it there"
+            )
 
 
-def _write_default(field: dict[str, Any]) -> None:
-    if "default" in field and field.get("pattern") == DURATION_PATTERN:
-        field["default"] = write_duration(field["default"])
+class _Teller:
+    """Writes lines, with the place in the file that each value came from."""
+
+    def __init__(self, policy: Policy, tree: Tree) -> None:
+        self._policy = policy
+        self._places = Places(tree)
+
+    def own(self, path: Path, key: str, value: object) -> Line:
+        """A value of a section itself."""
+        at = (*path, yaml_key(key))
+        return Line(write_path(at), words(key, value), self._places.origin(at) or BUILT_IN)
+
+    def stack(self, path: Path, stack: Stack, *, facts: bool) -> list[Line]:
+        """Everything in force once the layers of a combination are laid over each other."""
+        lines = []
+        for key in (*_FACTS, *_LAYER) if facts else _LAYER:
+            lines.append(self._found(path, stack, key))
+        if facts:
+            lines += self._tokens(path, stack)
+        for section in SECTIONS:
+            for key in type(getattr(self._policy, section)).model_fields:
+                lines.append(self._found(path, stack, key, section))
+        return lines
+
+    def network(self, path: Path, stack: Stack) -> list[Line]:
+        """A network: its facts, and of the sections what differs there from `default`."""
+        lines = [self._found(path, stack, key) for key in (*_FACTS, *_LAYER)]
+        lines += self._tokens(path, stack)
+        for section in SECTIONS:
+            for key in type(getattr(self._policy, section)).model_fields:
+                said_at = stack.find(key, section)[1]
+                if said_at and said_at[0] in ("networks", SHIPPED_AT):
+                    lines.append(self._found(path, stack, key, section))
+        return lines
+
+    def item(self, path: Path, item: FacilitatorPolicy | RoutePolicy, *, layered: bool) -> list[Line]:
+        """A facilitator or route: its own keys, and those of all layers that it sets."""
+        own = [key for key in type(item).model_fields if key not in Layer.model_fields]
+        lines = [self.own(path, key, getattr(item, key)) for key in own]
+        for key in [] if layered else [key for key in Layer.model_fields if key in item.model_fields_set]:
+            if key in SECTIONS:
+                section = getattr(item, key)
+                lines += [
+                    self.own((*path, key), one, getattr(section, one)) for one in section.model_fields_set
+                ]
+            else:
+                lines.append(self.own(path, key, getattr(item, key)))
+        return lines
+
+    def with_limit(self, line: Line, choice: Choice) -> Line:
+        """The least amount, where the facilitator's profile says it."""
+        if line.path != "minimum_amount" or not choice.facilitator:
+            return line
+        least = words("minimum_amount", self._policy.minimum_amount(choice.network, choice.facilitator))
+        if least == line.value:
+            return line
+        return Line(line.path, least, f"profile {self._policy.profile_of(choice.facilitator).name}")
+
+    def profile(self, profile: Profile) -> list[Line]:
+        """What the profile of a facilitator adds."""
+        if not profile.name:
+            return []
+        said = [
+            Line(
+                f"profile.limits.{yaml_key(key)}",
+                words(key, getattr(profile.limits, key)),
+                f"profile {profile.name}",
+            )
+            for key in type(profile.limits).model_fields
+            if key in profile.limits.model_fields_set
+        ]
+        return [Line("profile.title", profile.title, f"profile {profile.name}"), *said]
+
+    def rules(self, choice: Choice) -> list[Line]:
+        """The rules that may apply, in the order they are asked."""
+        lines = []
+        for section in ("classify", "act"):
+            policy = getattr(self._policy, section)
+            for index, rule in enumerate(policy.rules):
+                if _may_apply(rule.when, choice, self._policy):
+                    path: Path = (section, "rules", index)
+                    lines.append(
+                        Line(
+                            f"{section}.rules.{rule.name}", _rule(rule), self._places.origin(path) or BUILT_IN
+                        )
+                    )
+            if section == "classify" and choice.facilitator:
+                lines += self._profile_rules(choice.facilitator)
+            for key in type(policy.default).model_fields:
+                lines.append(self.own((section, "default"), key, getattr(policy.default, key)))
+        return lines
+
+    def _profile_rules(self, facilitator: str) -> list[Line]:
+        profile = self._policy.profile_of(facilitator)
+        origin = f"profile {profile.name}"
+        return [Line(f"classify.rules.{rule.name}", _rule(rule), origin) for rule in profile.classify]
+
+    def _found(self, path: Path, stack: Stack, key: str, section: str = "") -> Line:
+        value, said_at = stack.find(key, section)
+        shown = (*path, section, yaml_key(key)) if section else (*path, yaml_key(key))
+        if said_at is None:
+            return Line(write_path(shown), words(key, value), BUILT_IN)
+        if said_at[0:1] == (SHIPPED_AT,):
+            return Line(write_path(shown), words(key, value), f"shipped for {stack.network}")
+        return Line(
+            write_path(shown), words(key, value), self._places.origin((*said_at, yaml_key(key))) or BUILT_IN
+        )
+
+    def _tokens(self, path: Path, stack: Stack) -> Iterator[Line]:
+        for address, token in stack.tokens().items():
+            origin = self._places.origin(("networks", stack.network, "tokens", address))
+            said = origin or f"shipped for {stack.network}"
+            yield Line(write_path((*path, "tokens", address)), words("tokens", token), said)
 
 
-def _networks(policy: Policy, tree: Tree) -> Iterator[Line]:
-    """Those of the file first, then the shipped ones it does not name, then what holds elsewhere."""
-    written = {network_of(key): key for key in tree.data.get("networks") or ()}
-    for id, network in policy.networks.items():
-        elsewhere = f"shipped for {id}" if id in SHIPPED else "default"
-        yield from _section(network, ("networks", written.get(network_of(id), id)), tree, elsewhere)
-    for id, network in SHIPPED.items():
-        if id not in policy.networks:
-            yield from _section(network, ("networks", id), tree, f"shipped for {id}")
-    yield from _section(ANY_OTHER, ("networks", "(any other)"), tree, "default")
+def _may_apply(when: When, choice: Choice, policy: Policy) -> bool:
+    """Whether a rule can match for this combination at all."""
+    if choice.facilitator and when.facilitator and choice.facilitator not in when.facilitator:
+        return False
+    profile = policy.profile_of(choice.facilitator).name
+    if choice.facilitator and when.profile and profile not in when.profile:
+        return False
+    family = choice.network.partition(":")[0] + ":*"
+    return not choice.network or not when.network or bool({choice.network, family} & set(when.network))
 
 
-def _section(section: Section, path: Path, tree: Tree, elsewhere: str) -> Iterator[Line]:
-    for attribute in type(section).model_fields:
-        at = (*path, yaml_key(attribute))
-        chosen = attribute in section.model_fields_set if isinstance(section, NetworkPolicy) else False
-        origin = _origin(tree, at, elsewhere if chosen else "default")
-        yield Line(write_path(at), _value(attribute, getattr(section, attribute)), origin)
-
-
-def _origin(tree: Tree, path: Path, elsewhere: str) -> str:
-    place = tree.values.get(path)
-    return f"{tree.file}:{place[0]}" if place else elsewhere
-
-
-def _value(attribute: str, value: object) -> str:
-    if attribute == "rpc" and isinstance(value, tuple):
-        return ", ".join(redact_url(url) for url in value) or "none"
-    if attribute.endswith("_s") and isinstance(value, float | int):
-        return write_duration(value)
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value)
+def _rule(rule: ClassifyRule | ActRule) -> str:
+    """`when {…} then {…}`, as far as it is written."""
+    then = {key: getattr(rule, key) for key in type(rule).model_fields if key in rule.model_fields_set}
+    told = ", ".join(
+        f"{yaml_key(key)}: {words(key, value)}" for key, value in then.items() if key not in ("name", "when")
+    )
+    return f"when {words('when', rule.when)}: {told}"

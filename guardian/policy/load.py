@@ -1,35 +1,35 @@
-"""From a policy file to a Policy: reads the file, and says where it is wrong and what cures it.
+"""From a policy file to a Policy: the model, the profiles it names, and the laws.
 
-What is wrong is decided by the models; this file turns their first complaint into a PolicyError with
-file, line, column and, for an unknown key, the nearest known one.
+How complaints are worded and placed stands in validate.py; what must agree between sections in
+coherence.py; what no policy may say in lawful.py.
 """
 
-import difflib
+from collections.abc import Iterator
 from pathlib import Path as FilePath
-from typing import Any, Final, get_args
-
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from typing import Any
 
 from guardian.errors import PolicyError
+from guardian.policy.keys import SECTIONS
+from guardian.policy.lawful import refuse_unlawful
 from guardian.policy.model import Policy
-from guardian.policy.section import yaml_key
-from guardian.policy.tree import MAX_BYTES, Path, Tree, read_tree
-from guardian.policy.types import FROM_FILE, Misplaced
+from guardian.policy.profile import Profile, load_profile
+from guardian.policy.tree import Path, Tree, read_tree
+from guardian.policy.types import Misplaced
 from guardian.policy.units import show
+from guardian.policy.validate import error_at, read_text, standing, validated, write_path
 
-_COMPLAINTS: Final = {
-    "missing": "is missing; add it",
-    "model_type": "must be a mapping of keys; indent its keys below it",
-    "dict_type": "must be a mapping of keys; indent its keys below it",
-    "model_attributes_type": "must be a mapping of keys; indent its keys below it",
-    "tuple_type": "must be a list; start each item with a dash",
-}
+_NAMED = (("facilitators",), ("routes",), ("classify", "rules"), ("act", "rules"), ("tests",))
 
 
 def load_policy(path: str | FilePath) -> Policy:
     """The policy in a file; raises PolicyError."""
-    return parse_policy(read_text(path), str(path))
+    return read_policy(path)[0]
+
+
+def read_policy(path: str | FilePath) -> tuple[Policy, Tree]:
+    """The policy in a file, and where in it everything stands; raises PolicyError."""
+    tree = read_tree(read_text(path), str(path))
+    return validate(tree, FilePath(path).parent), tree
 
 
 def parse_policy(text: str, file: str = "<policy>") -> Policy:
@@ -37,119 +37,66 @@ def parse_policy(text: str, file: str = "<policy>") -> Policy:
     return validate(read_tree(text, file))
 
 
-def read_text(path: str | FilePath) -> str:
-    """The text of a policy file, bounded; raises PolicyError."""
-    file = str(path)
+def validate(tree: Tree, beside: FilePath | None = None) -> Policy:
+    """The policy that a tree describes; raises PolicyError. beside: directory that may hold `profiles/`."""
+    _refuse_said_twice(tree)
+    policy = validated(Policy, tree)
+    for section in _NAMED:
+        _refuse_duplicate_names(tree, section)
+    policy = policy.knowing(_profiles(policy, tree, beside))
     try:
-        with open(path, "rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not a path"
-        raise PolicyError(f"cannot read the policy: {reason.lower()}", file=file) from error
-    if len(raw) > MAX_BYTES:
-        raise PolicyError(
-            f"the file is larger than {MAX_BYTES // 1024} KiB; a policy is far smaller", file=file
-        )
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise PolicyError("not UTF-8 text; save it as UTF-8", file=file, line=line, column=1) from error
-
-
-def validate(tree: Tree) -> Policy:
-    """The policy that a tree describes; raises PolicyError."""
-    if not isinstance(tree.data, dict):
-        raise PolicyError("a policy is a mapping; start with `version: 1`", file=tree.file, line=1, column=1)
-    _refuse_other_versions(tree)
-    try:
-        policy = Policy.model_validate(tree.data, context=FROM_FILE, by_alias=True, by_name=False)
-    except ValidationError as error:
-        raise _first(error, tree) from error
-    _refuse_duplicate_names(tree, "facilitators")
-    _refuse_duplicate_names(tree, "routes")
+        refuse_unlawful(policy)
+    except Misplaced as fault:
+        at = standing(fault.at, tree)
+        raise error_at(tree, at, f"{write_path(at)}: {fault}") from fault
     return policy
 
 
-def _refuse_other_versions(tree: Tree) -> None:
-    """First of all: the complaints about another version's keys would only mislead."""
-    version = tree.data.get("version")
-    if "version" not in tree.data:
-        raise PolicyError("version is missing; start with `version: 1`", file=tree.file, line=1, column=1)
-    if type(version) is not int or version != 1:
-        raise _error(tree, ("version",), f"version: {show(version)} is not known here; write 1")
+def _refuse_said_twice(tree: Tree) -> None:
+    """A top-level section is short for the same under `default`: two of them would leave open which holds."""
+    default = tree.data.get("default") if isinstance(tree.data, dict) else None
+    for key in SECTIONS:
+        if isinstance(default, dict) and key in tree.data and key in default:
+            first, second = sorted(((key,), ("default", key)), key=lambda path: tree.keys[path])
+            line, column = tree.keys[second]
+            said = f"{write_path(second)}: says the same as {write_path(first)} in line {tree.keys[first][0]}"
+            raise PolicyError(f"{said}; merge the two", file=tree.file, line=line, column=column)
 
 
-def _refuse_duplicate_names(tree: Tree, section: str) -> None:
+def _refuse_duplicate_names(tree: Tree, section: Path) -> None:
     """Upper and lower case are one name: they differ in a URL, but not to the person reading it."""
+    items: Any = tree.data
+    for step in section:
+        items = items.get(step) or {}
     seen: dict[str, int] = {}
-    for index, item in enumerate(tree.data.get(section) or ()):
+    for index, item in enumerate(items):
         name = str(item["name"]).lower()
         if name in seen:
-            first = tree.place((section, seen[name], "name"))[0]
-            message = f"{section}: {show(item['name'])} is also the name in line {first}; choose another"
-            raise _error(tree, (section, index, "name"), message)
+            first = tree.place((*section, seen[name], "name"))[0]
+            message = f"{show(item['name'])} is also the name in line {first}; choose another"
+            raise error_at(tree, (*section, index, "name"), f"{write_path(section)}: {message}")
         seen[name] = index
 
 
-def _first(error: ValidationError, tree: Tree) -> PolicyError:
-    """The complaint that stands first in the file, which is where a reader begins."""
-    found = [_complaint(details, tree) for details in error.errors(include_url=False, include_input=False)]
-    return min(found, key=lambda one: (one.line, one.column))
-
-
-def _complaint(details: ErrorDetails, tree: Tree) -> PolicyError:
-    path: Path = details["loc"]
-    cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, Misplaced):
-        path = cause.at
-    dotted = write_path(path)
-    if details["type"] == "extra_forbidden":
-        line, column = tree.keys.get(path, tree.place(path))
-        message = f"{dotted}: unknown key; {_nearest(path)}"
-        return PolicyError(message, file=tree.file, line=line, column=column)
-    if details["type"] in _COMPLAINTS:
-        return _error(tree, path, f"{dotted} {_COMPLAINTS[details['type']]}")
-    said = str(cause) if cause else f"{_found(tree, path)}{details['msg'][:1].lower()}{details['msg'][1:]}"
-    return _error(tree, path, f"{dotted}: {said}" if dotted else said)
-
-
-def _found(tree: Tree, path: Path) -> str:
-    """What stands at a path, for the complaints that do not say it themselves."""
-    value = tree.data
-    for step in path:
+def _profiles(policy: Policy, tree: Tree, beside: FilePath | None) -> dict[str, Profile]:
+    found: dict[str, Profile] = {}
+    for path, name in _profile_names(policy):
         try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            return ""
-    return "" if isinstance(value, dict | list) else f"{show(value)}: "
+            found[name] = load_profile(name, beside)
+        except PolicyError as fault:
+            if fault.file:  # the profile is there, and wrong in itself
+                raise
+            at = standing(path, tree)
+            raise error_at(tree, at, f"{write_path(at)}: {fault.message}") from fault
+    return found
 
 
-def _nearest(path: Path) -> str:
-    known = known_keys(path[:-1])
-    near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-
-
-def known_keys(path: Path) -> list[str]:
-    """The keys that the section at a path has."""
-    model: Any = Policy
-    for step in path:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            fields = {yaml_key(name): field.annotation for name, field in model.model_fields.items()}
-            model = fields.get(str(step))
-        else:
-            model = next((arg for arg in get_args(model) if isinstance(arg, type) and arg is not str), None)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return [yaml_key(name) for name in model.model_fields]
-    return []
-
-
-def write_path(path: Path) -> str:
-    """A path as a person writes it: `facilitators[0].url`."""
-    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
-
-
-def _error(tree: Tree, path: Path, message: str) -> PolicyError:
-    line, column = tree.place(path)
-    return PolicyError(message, file=tree.file, line=line, column=column)
+def _profile_names(policy: Policy) -> Iterator[tuple[Path, str]]:
+    """Everywhere that a profile is named."""
+    for index, facilitator in enumerate(policy.facilitators):
+        if facilitator.profile is not None:
+            yield ("facilitators", index, "profile"), facilitator.profile
+    for section in ("classify", "act"):
+        for index, rule in enumerate(getattr(policy, section).rules):
+            for place, name in enumerate(rule.when.profile):
+                yield (section, "rules", index, "when", "profile", place), name

@@ -1,168 +1,217 @@
-"""The policy as frozen models, with a default for everything that has one. No I/O, no YAML.
+"""The policy as frozen models, with a default for everything that has one. No YAML.
 
 Attribute names end in their unit; the YAML key is the name without it, because there the unit is part
 of the value. In code, models are built by attribute name (`SettlePolicy(hold_s=25)`); `load.py`
-validates by YAML key only, and hands in the context that makes a bare number an error.
+validates by YAML key only, and hands in the context that makes a bare number an error. What is checked
+across sections stands in coherence.py.
 """
 
-from typing import Any, Literal, Self
+from functools import cached_property
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from guardian.policy.auth import AuthPolicy
+from guardian.policy.callers import CallersPolicy
+from guardian.policy.cases import Case
+from guardian.policy.coherence import refuse_incoherent
+from guardian.policy.keys import (
+    CheckPolicy,
+    CircuitPolicy,
+    Layer,
+    PreflightPolicy,
+    RetryPolicy,
+    SettlePolicy,
+)
+from guardian.policy.layers import InForce, Layers
+from guardian.policy.network import SHIPPED, NetworkPolicy, TokenPolicy
+from guardian.policy.profile import NO_PROFILE, Profile, load_profile
+from guardian.policy.rules import ActPolicy, ClassifyPolicy
 from guardian.policy.section import Section
 from guardian.policy.types import (
     Count,
-    Delay,
     Duration,
     FacilitatorUrl,
-    Factor,
-    Finality,
     Misplaced,
     Name,
-    RpcUrl,
+    PaceValue,
+    Written,
     network_id,
-    reserved_route,
 )
-from guardian.wire.names import Network
+from guardian.policy.units import Amount
+
+__all__ = [
+    "SHIPPED",
+    "AuthPolicy",
+    "CheckPolicy",
+    "CircuitPolicy",
+    "FacilitatorPolicy",
+    "InForce",
+    "Layer",
+    "NetworkPolicy",
+    "Policy",
+    "PreflightPolicy",
+    "RetryPolicy",
+    "RoutePolicy",
+    "SettlePolicy",
+    "TokenPolicy",
+]
+
+Order = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
-class FacilitatorPolicy(Section):
-    """One facilitator. url: its base, without credentials and without a slash at the end."""
+class FacilitatorPolicy(Layer):
+    """One facilitator, how it is chosen, and what differs there."""
 
-    name: Name
-    url: FacilitatorUrl
-
-
-class NetworkPolicy(Section):
-    """One network. No rpc means unwatched: payments pass, the chain is not asked."""
-
-    rpc: tuple[RpcUrl, ...] = Field(default=(), max_length=16, repr=False)
-    settlement_timeout_s: Duration = 60.0
-    block_time_s: Duration = 2.0
-    congestion_multiplier: Factor = 3.0
-    post_sign_delay_s: Delay = 1.0
-    confirmations: Count = 1
-    finality: Finality = 12
-    resend_after_blocks: Count = 3
-
-    _is_default: bool = PrivateAttr(default=False)
-
-    @property
-    def is_default(self) -> bool:
-        """Nobody chose a settlement timeout for this network: warn once."""
-        return self._is_default
-
-    @property
-    def confirmation_time_s(self) -> float:
-        """How long a transfer may take here while the chain is busy, before it is worth asking."""
-        return self.block_time_s * self.congestion_multiplier
-
-
-class SettlePolicy(Section):
-    """How long the caller of /settle is held, and which orphans may pay for a repeat."""
-
-    hold_s: Duration = 25.0
-    hold_without_hash_s: Duration = 80.0
-    reuse_orphans: Literal["same_resource", "same_payee", "off"] = "same_resource"
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.hold_without_hash_s < self.hold_s:
-            raise ValueError("hold_without_hash is shorter than hold; make it at least as long")
-        return self
+    name: Name = Field(description="Its name in rules, metrics and paths (`/facilitators/<name>/…`).")
+    url: FacilitatorUrl = Field(description="Its base URL, without credentials and without query.")
+    profile: Annotated[Name | None, Written] = Field(
+        default=None,
+        description="The dialect it speaks: a file in policies/profiles/, or `profiles/<name>.yaml` beside "
+        "the policy file. Default: the protocol and nothing more.",
+    )
+    order: Annotated[Order | None, Written] = Field(
+        default=None,
+        description="Lower is asked first; those of equal order share the payments by weight. Default: the "
+        "place in the list, from 0.",
+    )
+    weight: Count = Field(default=1, description="Share of the payments among facilitators of equal order.")
+    max_settles: Annotated[Count | None, Written] = Field(
+        default=None, description="Settles under way at once, per network. Default: no limit."
+    )
+    pace: Annotated[PaceValue | None, Written] = Field(
+        default=None,
+        description="Requests started in a span of time: `50 per s`, `600 per m`. Default: no limit.",
+    )
+    failover_to: Annotated[tuple[Name, ...] | None, Written] = Field(
+        default=None,
+        max_length=64,
+        description="Facilitators that a request which provably was not executed may go to, `[]` for none. "
+        "Default: all.",
+    )
+    auth: Annotated[AuthPolicy | None, Written] = Field(
+        default=None,
+        description="Credentials, from the environment or a mounted file. Default: the caller's pass "
+        "through.",
+    )
 
 
-class CircuitPolicy(Section):
-    """When a facilitator is left alone, and how it is tried again."""
-
-    failure_threshold: Count = 3
-    recovery_time_s: Duration = 30.0
-    half_open_trials: Count = 1
-
-
-class RetryPolicy(Section):
-    """How often one request may be sent in all, the first time included."""
-
-    attempts: Count = 3
-
-
-class RoutePolicy(Section):
+class RoutePolicy(Layer):
     """One paid API on the agent plane: `/<name>/…` goes to `upstream`."""
 
-    name: Name
-    upstream: FacilitatorUrl
+    name: Name = Field(description="First part of its path; it may not hide a path of the guardian.")
+    upstream: FacilitatorUrl = Field(
+        description="Where it goes: a URL without credentials and without query."
+    )
 
 
 class Policy(Section):
-    """The whole policy. networks: by CAIP-2 id, each complete: what the file leaves out is filled
-    from the shipped values of that network."""
+    """One policy file: its sections."""
 
-    version: Literal[1]
-    facilitators: tuple[FacilitatorPolicy, ...] = Field(default=(), max_length=64)
-    networks: dict[str, NetworkPolicy] = Field(default={}, max_length=256)
-    settle: SettlePolicy = SettlePolicy()
-    circuit: CircuitPolicy = CircuitPolicy()
-    retry: RetryPolicy = RetryPolicy()
-    routes: tuple[RoutePolicy, ...] = Field(default=(), max_length=1024)
+    version: Literal[1] = Field(description="The version of this format: 1.")
+    default: Layer = Field(
+        default=Layer(), description="What holds where no network, facilitator or route says otherwise."
+    )
+    facilitators: tuple[FacilitatorPolicy, ...] = Field(
+        default=(), max_length=64, description="Who verifies and settles, in order of preference."
+    )
+    networks: dict[str, NetworkPolicy] = Field(
+        default={},
+        max_length=256,
+        description="By CAIP-2 id (`eip155:8453`) or v1 name (`base`). A network that is not named here "
+        "passes too, unwatched, with its shipped values or the default.",
+    )
+    settle: SettlePolicy = Field(default=SettlePolicy(), description="Short for `default.settle`.")
+    circuit: CircuitPolicy = Field(default=CircuitPolicy(), description="Short for `default.circuit`.")
+    retry: RetryPolicy = Field(default=RetryPolicy(), description="Short for `default.retry`.")
+    preflight: PreflightPolicy = Field(
+        default=PreflightPolicy(), description="Short for `default.preflight`."
+    )
+    routes: tuple[RoutePolicy, ...] = Field(
+        default=(), max_length=1024, description="Paid APIs for agents, each at a path of its own."
+    )
+    classify: ClassifyPolicy = Field(
+        default=ClassifyPolicy(),
+        description="What replies mean, before the facilitator's profile and what is built in.",
+    )
+    act: ActPolicy = Field(
+        default=ActPolicy(), description="What is done about replies, before what follows from their class."
+    )
+    callers: CallersPolicy = Field(
+        default=CallersPolicy(),
+        description="Who may call the data port, and how much of it one caller may use. Default: everybody, "
+        "without a limit.",
+    )
+    retention_s: Duration = Field(
+        default=90 * 86400.0,
+        description="How long the record of a finished settlement is kept; open ones and orphans stay.",
+    )
+    tests: tuple[Case, ...] = Field(
+        default=(),
+        max_length=1024,
+        description="Replies with what must follow; `guardian policy check` runs them.",
+    )
 
-    def network(self, id: str) -> NetworkPolicy:
-        """What holds for a network, named in the file or not."""
-        return self.networks.get(id) or SHIPPED.get(id) or ANY_OTHER
+    _given: dict[str, Profile] = PrivateAttr(default_factory=dict)
+
+    @cached_property
+    def layers(self) -> Layers:
+        """Which layer says what."""
+        return Layers(self)
+
+    def in_force(self, network: str, facilitator: str = "", route: str = "") -> InForce:
+        """What holds for a network (CAIP-2) at a facilitator and on a route, named in the file or not."""
+        return self.layers.in_force(network, facilitator, route)
+
+    def network(self, id: str) -> InForce:
+        """What holds for a network whichever facilitator is asked."""
+        return self.layers.in_force(id, "", "")
+
+    @cached_property
+    def profiles(self) -> dict[str, Profile]:
+        """By facilitator. A policy that was built in code has the shipped ones; raises PolicyError."""
+        named = [(one.name, one.profile) for one in self.facilitators if one.profile is not None]
+        return {name: self._given.get(profile) or load_profile(profile) for name, profile in named}
+
+    def profile_of(self, facilitator: str) -> Profile:
+        """What is known of a facilitator; the empty profile where the policy names none."""
+        return self.profiles.get(facilitator, NO_PROFILE)
+
+    def minimum_amount(self, network: str, facilitator: str) -> Amount | None:
+        """The least that a facilitator is given: its own key, else the larger of what holds and what its
+        profile says; the profile's where the two cannot be compared."""
+        own = next((one.minimum_amount for one in self.facilitators if one.name == facilitator), None)
+        limit = self.profile_of(facilitator).limits.minimum_amount
+        holds = self.in_force(network, facilitator).minimum_amount
+        if own or not (limit and holds):
+            return own or limit or holds
+        return holds if holds.exceeds(limit) else limit
+
+    def knowing(self, profiles: dict[str, Profile]) -> "Policy":
+        """This policy with the profiles, by their name, that its facilitators name."""
+        policy = self.model_copy()
+        policy._given = profiles
+        return policy
+
+    def __copy__(self) -> "Policy":
+        """Without what was derived: a changed copy has its own."""
+        copy: Policy = super().__copy__()
+        for derived in ("layers", "profiles"):
+            copy.__dict__.pop(derived, None)
+        return copy
 
     @field_validator("networks")
     @classmethod
-    def _complete(cls, networks: dict[str, NetworkPolicy]) -> dict[str, NetworkPolicy]:
-        complete: dict[str, NetworkPolicy] = {}
+    def _keyed_by_id(cls, networks: dict[str, NetworkPolicy]) -> dict[str, NetworkPolicy]:
+        by_id: dict[str, NetworkPolicy] = {}
         for key, network in networks.items():
-            if (id := network_id(key, ("networks", key))) in complete:
-                raise Misplaced(
-                    ("networks", key), f"{key} names the network {id} a second time; merge the two"
-                )
-            complete[id] = completed(id, network)
-        return complete
+            at = ("networks", key)
+            if (id := network_id(key, at)) in by_id:
+                raise Misplaced(at, f"{key} names the network {id} a second time; merge the two")
+            by_id[id] = network.of(id, at)
+        return by_id
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:
-        if not self.facilitators and not self.routes:
-            raise ValueError("neither facilitators nor routes: name at least one of either")
+        refuse_incoherent(self)
         return self
-
-    @model_validator(mode="after")
-    def _routes_do_not_collide(self) -> Self:
-        urls = [facilitator.url for facilitator in self.facilitators]
-        for index, route in enumerate(self.routes):
-            if taken := reserved_route(route.name, urls):
-                raise Misplaced(
-                    ("routes", index, "name"), f"route {route.name!r} {taken}; choose another name"
-                )
-        return self
-
-
-def completed(id: str, given: NetworkPolicy) -> NetworkPolicy:
-    """`given` with the shipped values of the network where it says nothing."""
-    shipped = SHIPPED.get(id)
-    chosen: dict[str, Any] = {field: getattr(given, field) for field in given.model_fields_set}
-    network = (shipped or ANY_OTHER).model_copy(update=chosen)
-    network._is_default = shipped is None and "settlement_timeout_s" not in chosen
-    return network
-
-
-# The starting values from the field. The table in policies/default.yaml says the same; a test holds that.
-SHIPPED: dict[str, NetworkPolicy] = {
-    Network("eip155:8453"): NetworkPolicy(
-        settlement_timeout_s=60, block_time_s=2, congestion_multiplier=3, post_sign_delay_s=1, finality=12
-    ),
-    Network("eip155:84532"): NetworkPolicy(
-        settlement_timeout_s=90, block_time_s=2, congestion_multiplier=5, post_sign_delay_s=1.5, finality=12
-    ),
-    # Not a rollup: a reorganisation is real here, and finality takes two epochs.
-    Network("eip155:1"): NetworkPolicy(
-        settlement_timeout_s=180,
-        block_time_s=12,
-        congestion_multiplier=3,
-        post_sign_delay_s=0.5,
-        finality="finalized",
-    ),
-}
-ANY_OTHER = NetworkPolicy()
-ANY_OTHER._is_default = True

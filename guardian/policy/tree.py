@@ -21,6 +21,20 @@ MAX_DEPTH: Final = 32  # the deepest sound policy has 4
 MAX_VALUES: Final = 20_000
 MAX_DIGITS: Final = 78  # as many as an amount on chain can have
 
+_SYNTAX: Final = {
+    "\\t": "a tab stands here; YAML indents with spaces only",
+    "tab character": "a tab stands here; YAML indents with spaces only",
+    "mapping values are not allowed": "a colon is not expected here; check how far this line is indented, "
+    "and that a blank follows the colon of the line before",
+    "expected <block end>": "this line is indented unlike those it belongs to; align it with them",
+    "could not find expected ':'": "a key without its colon; write it like `key: value`",
+    "unexpected end of stream": "the quote or bracket that opens in line {opened} is never closed",
+    "expected ',' or": "the bracket that opens in line {opened} is not closed, or a comma is missing",
+    "undefined alias": "this alias (*) has no anchor (&) before it; write the value out",
+    "cannot start any token": "no value begins with this character; put the value in quotes",
+}
+"""What the parser says of the faults that people make, and what cures them."""
+
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
 
@@ -70,10 +84,7 @@ def _compose(text: str, file: str) -> Node | None:
     except PolicyError:
         raise
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = {"line": mark.line + 1, "column": mark.column + 1} if mark else {}
-        said = " ".join(str(error.problem or error.context or "a fault").split())
-        raise PolicyError(f"not YAML: {said[:200]}", file=file, **place) from error
+        raise _syntax_error(error, file) from error
     except RecursionError:
         raise PolicyError("nested too deeply; a policy has four levels", file=file) from None
     except YAMLError as error:
@@ -81,6 +92,17 @@ def _compose(text: str, file: str) -> Node | None:
     except Exception as error:
         # The parser was not written for hostile files: it also raises ValueError, AssertionError, TypeError.
         raise PolicyError("not YAML: the parser gave up on this file", file=file) from error
+
+
+def _syntax_error(error: MarkedYAMLError, file: str) -> PolicyError:
+    """The parser's complaint in an operator's words; its own where it is a rare one."""
+    mark = error.problem_mark or error.context_mark
+    problem = " ".join(str(error.problem or error.context or "a fault").split())
+    said = next((cure for part, cure in _SYNTAX.items() if part in problem), problem[:200])
+    opened = error.context_mark.line + 1 if error.context_mark else 0
+    said = said.format(opened=opened) if said in _SYNTAX.values() else said
+    place = {"line": mark.line + 1, "column": mark.column + 1} if mark else {}
+    return PolicyError(f"not YAML: {said}", file=file, **place)
 
 
 def _refuse_bulk(text: str, file: str) -> None:
@@ -125,6 +147,8 @@ class _Builder:
             if not isinstance(key_node, ScalarNode):
                 self._fail(key_node, "a key must be a single word")
             key = str(key_node.value)
+            if key == "<<":
+                self._fail(key_node, "merge keys (<<) are not taken; write the keys out, or under `default`")
             if key in found:
                 line = self._keys[(*path, key)][0]
                 self._fail(

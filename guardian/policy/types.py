@@ -1,14 +1,38 @@
 """The kinds of values a policy is made of: each a pydantic type with its check and its cure. No I/O."""
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
-from guardian.policy.units import DURATION_PATTERN, parse_duration, show, write_duration
-from guardian.wire.networks import network_of
+from guardian.policy.units import (
+    AMOUNT_PATTERN,
+    DURATION_PATTERN,
+    PACE_PATTERN,
+    Amount,
+    Pace,
+    parse_amount,
+    parse_duration,
+    parse_pace,
+    show,
+    write_amount,
+    write_duration,
+    write_pace,
+)
+from guardian.wire.networks import V1_NAMES, network_of
 
 FROM_FILE: Final = {"from_file": True}
 """Validation context of values that a person wrote: units are part of the value there."""
@@ -23,7 +47,12 @@ _CAIP2 = re.compile(r"[-a-z0-9]{3,8}:[-_a-zA-Z0-9]{1,32}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 _STATUS = re.compile(r"[1-5](\d\d|xx)", re.ASCII)
+_EVM_ASSET = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
+_ASSET = re.compile(r"[A-Za-z0-9:._-]{3,128}", re.ASCII)
+_ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
 _URL_MAX_CHARS: Final = 2048
+_NAMES_SHOWN: Final = 24
 
 
 class Misplaced(ValueError):
@@ -34,11 +63,23 @@ class Misplaced(ValueError):
         self.at = at
 
 
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The cure for a word that is not known: the nearest one that is, or all of them."""
+    names = list(known)
+    lowered = {name.lower(): name for name in reversed(names)}
+    near = difflib.get_close_matches(word.lower(), list(lowered), n=1, cutoff=cutoff)
+    if near:
+        return f"did you mean {lowered[near[0]]}?"
+    return f"known here: {', '.join(names[:_NAMES_SHOWN])}" if names else "none is known here"
+
+
 def _duration(value: object, info: ValidationInfo) -> object:
     return parse_duration(value) if info.context or isinstance(value, str) else value
 
 
 def _name(value: object) -> str:
+    if isinstance(value, bool | int | float):
+        raise ValueError(f"{show(value)} is not a text to YAML; put it in quotes")
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(f"{show(value)} is not a name; use 1 to 63 letters, digits, - or _")
     return value
@@ -136,6 +177,40 @@ def _text_glob(value: object) -> str:
     return value.lower()
 
 
+def _amount(value: object) -> Amount:
+    return value if isinstance(value, Amount) else parse_amount(value)
+
+
+def _pace(value: object) -> Pace:
+    return value if isinstance(value, Pace) else parse_pace(value)
+
+
+def _env(value: object) -> str:
+    """Never echoed: somebody may have put the secret itself here."""
+    if not isinstance(value, str) or not _ENV.fullmatch(value):
+        raise ValueError("not the name of an environment variable; write a name like FACILITATOR_TOKEN")
+    return value
+
+
+def _secret_file(value: object) -> str:
+    """Never echoed: somebody may have put the secret itself here."""
+    if not isinstance(value, str) or not value.startswith("/") or len(value) > 1024 or "\0" in value:
+        raise ValueError("not the path of a file; write it from the root, like /run/secrets/token")
+    return value
+
+
+def _header(value: object) -> str:
+    if not isinstance(value, str) or not _HEADER.fullmatch(value):
+        raise ValueError(f"{show(value)} is not the name of a header; write it like x-api-key")
+    return value.lower()
+
+
+def _written(value: object, info: ValidationInfo) -> object:
+    if value is None and info.context:
+        raise ValueError("nothing stands here; write a value, or leave the key out")
+    return value
+
+
 def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
@@ -155,10 +230,21 @@ def network_id(key: str, at: tuple[str | int, ...] = ()) -> str:
     """The CAIP-2 id for such an id or a known v1 name; raises Misplaced."""
     id = network_of(key)
     if id is None or not _CAIP2.fullmatch(id):
-        raise Misplaced(
-            at, f"{show(key)} is not a network; write the CAIP-2 id, such as eip155:8453 for Base"
-        )
+        near = nearest(key, V1_NAMES, cutoff=0.6)
+        cure = near if near.startswith("did") else "write the CAIP-2 id, such as eip155:8453 for Base"
+        raise Misplaced(at, f"{show(key)} is not a network; {cure}")
     return id
+
+
+def asset_id(network: str, key: str, at: tuple[str | int, ...] = ()) -> str:
+    """A token's address as payments are compared by it; raises Misplaced."""
+    if network.startswith("eip155:"):
+        if not _EVM_ASSET.fullmatch(key):
+            raise Misplaced(at, f"{show(key)} is not a token's address; write 0x and 40 hex digits")
+        return key.lower()
+    if not _ASSET.fullmatch(key):
+        raise Misplaced(at, f"{show(key)} is not a token's address; write it as payments name it")
+    return key
 
 
 def reserved_route(name: str, facilitator_urls: Sequence[str]) -> str:
@@ -190,6 +276,23 @@ Duration = Annotated[
     _AS_DURATION,
     _text_schema(DURATION_PATTERN, "25s"),
 ]
+Written = BeforeValidator(_written)
+"""For a value that may be left out: in a file its key never stands without one."""
+AmountValue = Annotated[
+    Amount,
+    PlainValidator(_amount),
+    PlainSerializer(write_amount, return_type=str, when_used="json"),
+    _text_schema(AMOUNT_PATTERN, "$0.001"),
+]
+PaceValue = Annotated[
+    Pace,
+    PlainValidator(_pace),
+    PlainSerializer(write_pace, return_type=str, when_used="json"),
+    _text_schema(PACE_PATTERN, "50 per s"),
+]
+EnvName = Annotated[str, BeforeValidator(_env), _text_schema(f"^{_ENV.pattern}$", "FACILITATOR_TOKEN")]
+SecretFile = Annotated[str, BeforeValidator(_secret_file), _text_schema("^/", "/run/secrets/token")]
+HeaderName = Annotated[str, BeforeValidator(_header), _text_schema(f"^{_HEADER.pattern}$", "x-api-key")]
 Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)]
 Factor = Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False), BeforeValidator(_number)]
 Name = Annotated[
@@ -202,12 +305,35 @@ NetworkName = Annotated[str, BeforeValidator(_network)]
 Sentence = Annotated[str, BeforeValidator(_sentence)]
 ReasonText = Annotated[str, BeforeValidator(_reason)]
 """A facilitator's reason string, exactly."""
-Status = Annotated[str, BeforeValidator(_status)]
+Status = Annotated[
+    str,
+    BeforeValidator(_status),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 100, "maximum": 599},
+                {"type": "string", "pattern": f"^{_STATUS.pattern}$"},
+            ]
+        }
+    ),
+]
 """An HTTP status, or a class of them: `503` or `5xx`; kept as text."""
 TextGlob = Annotated[str, BeforeValidator(_text_glob)]
 """Words that a reply's text contains, upper and lower case alike; `*` stands for anything between."""
 Finality = Annotated[int | Literal["safe", "finalized"], BeforeValidator(_finality)]
 
+
+class _OneOrItems:
+    """A list's schema that takes one item as well."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        many = handler(core)
+        if "maxLength" in many:  # the limit of the tuple, told for a text
+            many["maxItems"] = many.pop("maxLength")
+        return {"anyOf": [many["items"], many]}
+
+
 Item = TypeVar("Item")
-OneOrMore = Annotated[tuple[Item, ...], BeforeValidator(_as_tuple), Field(max_length=64)]
+OneOrMore = Annotated[tuple[Item, ...], BeforeValidator(_as_tuple), Field(max_length=64), _OneOrItems]
 """One value, or a list of which any may hold."""

@@ -1,18 +1,102 @@
-"""Durations as people write them: a number and its unit. No I/O.
+"""Durations, amounts and paces as people write them: a number and its unit. No I/O.
 
 A bare number is an error: `hold: 25` leaves open whether somebody meant milliseconds. The errors are
 ValueErrors with the cure in them; whoever knows the place in the file adds it.
 """
 
 import re
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Final
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION_S: Final = 3650 * 86400.0  # ten years: beyond it somebody mistook the unit
 DURATION_PATTERN: Final = r"^[0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h|d)$"
 
+AMOUNT_PATTERN: Final = r"^(\$[0-9]{1,12}(\.[0-9]{1,18})?|[0-9]{1,78} atomic)$"
+PACE_PATTERN: Final = r"^[0-9]{1,7} per (s|m|h)$"
+MAX_ATOMIC: Final = 2**256 - 1  # what a token contract can count
+
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
+_DOLLARS = re.compile(r"\$ ?([0-9]{1,12}(?:\.[0-9]{1,18})?)", re.ASCII)
+_ATOMIC = re.compile(r"([0-9]{1,78}) *atomic", re.ASCII)
+_PACE = re.compile(r"([0-9]{1,7}) *(?:per|/) *([a-z]+)", re.ASCII)
 _SHOWN_CHARS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """An amount of a token: either in its atomic units, or in dollars for tokens that are worth one."""
+
+    atomic: int | None = None
+    dollars: Decimal | None = None
+
+    def in_atomic(self, decimals: int | None) -> int | None:
+        """In atomic units, rounded up. decimals: of a dollar token, None for any other.
+
+        None: this amount says nothing about that token.
+        """
+        if self.atomic is not None:
+            return self.atomic
+        if self.dollars is None or decimals is None:
+            return None
+        exact = self.dollars.scaleb(decimals)
+        whole = int(exact)
+        return whole + (exact > whole)
+
+
+    def exceeds(self, other: "Amount") -> bool:
+        """Whether it is more; never where one counts dollars and the other atomic units."""
+        if self.atomic is not None and other.atomic is not None:
+            return self.atomic > other.atomic
+        return self.dollars is not None and other.dollars is not None and self.dollars > other.dollars
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """At most `count` in any `per_s` seconds."""
+
+    count: int
+    per_s: float
+
+
+def parse_amount(value: object) -> Amount:
+    """An amount from `$0.001` or `1000 atomic`; raises ValueError."""
+    cure = "write dollars like $0.001, or the token's smallest unit like 1000 atomic"
+    text = value.strip() if isinstance(value, str) else ""
+    if dollars := _DOLLARS.fullmatch(text):
+        return Amount(dollars=Decimal(dollars[1]))
+    if atomic := _ATOMIC.fullmatch(text):
+        if int(atomic[1]) > MAX_ATOMIC:
+            raise ValueError(f"{show(value)} is more than any token can count; check the number")
+        return Amount(atomic=int(atomic[1]))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError(f"{show(value)} has no unit; {cure}")
+    raise ValueError(f"{show(value)} is not an amount; {cure}")
+
+
+def write_amount(amount: Amount) -> str:
+    """The writing that reads back as the same amount."""
+    return f"{amount.atomic} atomic" if amount.dollars is None else f"${amount.dollars:f}"
+
+
+def parse_pace(value: object) -> Pace:
+    """A pace from `50 per s`, `600 per m` or `1000 per h`; raises ValueError."""
+    cure = "write it like 50 per s, 600 per m or 1000 per h"
+    match = _PACE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{show(value)} is not a pace; {cure}")
+    if match[2] not in ("s", "m", "h"):
+        raise ValueError(f"{show(value)} has the unknown unit {show(match[2])}; {cure}")
+    if int(match[1]) == 0:
+        raise ValueError(f"{show(value)} would let nothing pass; write 1 or more")
+    return Pace(int(match[1]), SECONDS[match[2]])
+
+
+def write_pace(pace: Pace) -> str:
+    """The writing that reads back as the same pace."""
+    unit = next((unit for unit in ("s", "m", "h") if SECONDS[unit] == pace.per_s), None)
+    return f"{pace.count} per {unit or f'{pace.per_s:g} s'}"
 
 
 def parse_duration(value: object) -> float:

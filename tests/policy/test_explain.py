@@ -2,7 +2,9 @@
 
 import re
 
-from guardian.policy.explain import Line, explain, json_schema, warnings
+import pytest
+
+from guardian.policy.explain import Choice, Line, explain, explain_for, warnings
 from guardian.policy.load import parse_policy, validate
 from guardian.policy.tree import read_tree
 from guardian.policy.types import redact_url
@@ -15,7 +17,7 @@ facilitators:
 networks:
   base:
     rpc: ["https://u:hunter2@rpc.example/v2/hunter2?k=hunter2", "http://n:8545"]
-  eip155:137:
+  eip155:10:
     confirmations: 2
 settle:
   hold: 1500ms
@@ -28,18 +30,72 @@ def lines() -> dict[str, Line]:
 
 
 def test_a_value_of_the_file_names_its_line() -> None:
-    assert lines()["settle.hold"] == Line("settle.hold", "1.5s", "p.yaml:11")
-    assert lines()["networks.eip155:137.confirmations"].origin == "p.yaml:9"
+    assert lines()["default.settle.hold"] == Line("default.settle.hold", "1.5s", "p.yaml:11")
+    assert lines()["networks.eip155:10.confirmations"].origin == "p.yaml:9"
 
 
 def test_a_value_the_file_leaves_out_names_its_source() -> None:
     found = lines()
-    assert found["settle.hold_without_hash"] == Line("settle.hold_without_hash", "80s", "default")
+    assert found["default.settle.hold_without_hash"].origin == "built in"
     assert found["networks.base.settlement_timeout"].origin == "shipped for eip155:8453"
     assert found["networks.eip155:1.finality"] == Line(
         "networks.eip155:1.finality", "finalized", "shipped for eip155:1"
     )
-    assert found["networks.eip155:137.settlement_timeout"].origin == "default"
+    assert found["networks.eip155:10.settlement_timeout"].origin == "built in"
+
+
+LAYERED = """\
+version: 1
+default:
+  settlement_timeout: 50s
+facilitators:
+  - name: main
+    url: https://api.cdp.coinbase.com/x402
+    profile: cdp
+    auth: {bearer: {env: TOKEN}}
+  - {name: other, url: http://other, settle: {hold: 9s}}
+networks:
+  eip155:10: {}
+  base:
+    tokens:
+      "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913": {symbol: USD}
+routes: [{name: weather, upstream: http://w, retry: {attempts: 1}}]
+classify:
+  rules:
+    - {name: elsewhere, when: {network: "eip155:1", operation: verify, reason: x}, class: permanent}
+    - {name: here, when: {facilitator: main, operation: verify, reason: x}, class: permanent}
+  default: {settle: settlement, verify: unknown}
+"""
+
+
+def combined(network: str = "", facilitator: str = "", route: str = "") -> dict[str, Line]:
+    tree = read_tree(LAYERED, "p.yaml")
+    return {
+        line.path: line for line in explain_for(validate(tree), tree, Choice(network, facilitator, route))
+    }
+
+
+def test_a_combination_tells_which_layer_says_each_value() -> None:
+    found = combined("eip155:8453", "other", "weather")
+    assert found["settle.hold"] == Line("settle.hold", "9s", "p.yaml:9")
+    assert found["retry.attempts"] == Line("retry.attempts", "1", "p.yaml:15")
+    assert found["settlement_timeout"].origin == "shipped for eip155:8453"
+    assert found["preflight.token_domain"] == Line("preflight.token_domain", "refuse", "built in")
+    assert combined("eip155:10")["settlement_timeout"] == Line("settlement_timeout", "50s", "p.yaml:3")
+    token = found["tokens.0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"]
+    assert (token.value.startswith("USD, 'USD Coin'"), token.origin) == (True, "p.yaml:14")
+
+
+def test_a_combination_tells_the_rules_and_the_profile_that_may_apply() -> None:
+    found = combined("eip155:8453", "main")
+    assert "classify.rules.here" in found
+    assert "classify.rules.elsewhere" not in found
+    assert found["profile.limits.longest_description"] == Line(
+        "profile.limits.longest_description", "500", "profile cdp"
+    )
+    assert found["minimum_amount"] == Line("minimum_amount", "$0.001", "profile cdp")
+    assert found["facilitators[0].auth"].value == "{bearer: {env: TOKEN}}"
+    assert "classify.rules.here" not in combined("eip155:8453", "other")
 
 
 def test_no_key_of_an_rpc_endpoint_is_shown() -> None:
@@ -55,8 +111,14 @@ def test_a_network_that_nobody_watches_or_chose_is_warned_about() -> None:
     ]
 
 
-def test_the_schema_writes_defaults_as_the_file_does() -> None:
-    sections = json_schema()["$defs"]
-    assert sections["SettlePolicy"]["properties"]["hold"]["default"] == "25s"
-    assert sections["CircuitPolicy"]["properties"]["recovery_time"]["default"] == "30s"
-    assert sections["NetworkPolicy"]["additionalProperties"] is False
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("default: {settlement_timeout: 50s}\n", "default.settlement_timeout: does not reach base, "),
+        ("networks: {eip155:8543: {}}\n", "did you mean eip155:8453?"),
+        ("routes: [{name: a, upstream: http://a}]\n", "add `profile: x402-org`"),
+    ],
+)
+def test_what_may_not_do_what_it_seems_to_is_warned_about(text: str, said: str) -> None:
+    head = "version: 1\nfacilitators: [{name: main, url: https://x402.org/facilitator}]\n"
+    assert any(said in warning for warning in warnings(parse_policy(head + text)))

@@ -1,15 +1,11 @@
 """A policy file is either sound, or refused with place and cure; never a crash."""
 
-import contextlib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from guardian.errors import PolicyError
 from guardian.policy.load import load_policy, parse_policy
-from guardian.policy.model import Policy
 from guardian.policy.tree import MAX_BYTES
 
 SMALLEST = """\
@@ -59,24 +55,64 @@ def test_the_shipped_file_is_sound() -> None:
         (HEAD + "facilitatrs: []\n", (3, 1), "did you mean facilitators?"),
         (HEAD + "settle: {hold: 25s, hold_s: 3}\n", (3, 21), "did you mean hold?"),
         (HEAD + "networks:\n  base:\n    finallity: 3\n", (5, 5), "did you mean finality?"),
-        (HEAD + "zzzzzzzz: 1\n", (3, 1), "known here: version, facilitators, networks"),
+        (HEAD + "zzzzzzzz: 1\n", (3, 1), "known here: version, default, facilitators, networks"),
         (HEAD + "settle:\n  hold: 25\n", (4, 9), "'25' has no unit; write 25s"),
-        (HEAD + "settle: {hold: 0s}\n", (3, 16), "greater than 0"),
-        (HEAD + "settle: {hold: 90s}\n", (3, 9), "hold_without_hash is shorter than hold"),
-        (HEAD + "settle: {reuse_orphans: maybe}\n", (3, 25), "'same_resource', 'same_payee' or 'off'"),
-        (HEAD + "retry: {attempts: 0}\n", (3, 19), "greater than or equal to 1"),
+        (HEAD + "settle: {hold: 0s}\n", (3, 16), "'0s' is too small; write more than 0"),
+        (HEAD + "settle: {hold: 90s}\n", (3, 16), "hold_without_hash (80s) is shorter than hold (90s)"),
+        (HEAD + "settle: {reuse_orphans: maybe}\n", (3, 25), "none of same_resource, same_payee, off"),
+        (HEAD + "retry: {attempts: 0}\n", (3, 19), "'0' is too small; write 1 or more"),
         (HEAD + "retry: {attempts: 3s}\n", (3, 19), "whole number"),
-        (HEAD + "settle:\n", (3, 1), "must be a mapping"),
+        (HEAD + "settle:\n", (3, 1), "nothing stands here; indent its keys below it"),
+        (HEAD + "settle: 25s\n", (3, 9), "must be a mapping"),
         (HEAD + "routes: weather\n", (3, 9), "must be a list"),
         (HEAD + "networks: {base: {finality: latest}}\n", (3, 29), "safe or finalized"),
         (HEAD + "networks: {'eip155:08453': {}}\n", (3, 28), "is not a network"),
-        (HEAD + "networks: {basee: {}}\n", (3, 19), "write the CAIP-2 id"),
+        (HEAD + "networks: {basee: {}}\n", (3, 19), "did you mean base?"),
+        (HEAD + "networks: {mainnet9: {}}\n", (3, 22), "write the CAIP-2 id"),
         (HEAD + "networks: {base: {}, 'eip155:8453': {}}\n", (3, 37), "a second time"),
         (HEAD + "networks: {1: {}}\n", (3, 15), "is not a network"),
         (HEAD + "version: 1\n", (3, 1), "first in line 1"),
         (HEAD + "? [a]\n: 1\n", (3, 3), "single word"),
         ("version: 1\nfacilitators: [{name: a}]\n", (2, 16), "facilitators[0].url is missing"),
         ("version: 1\nfacilitators: [{name: a b, url: http://h}]\n", (2, 23), "is not a name"),
+        (HEAD + "default: {settle: {hold: 20s}}\nsettle: {hold: 20s}\n", (4, 1), "default.settle in line 3"),
+        (HEAD + "default: {settlment_timeout: 60s}\n", (3, 11), "did you mean settlement_timeout?"),
+        (HEAD + "default: {settlement_timeout: }\n", (3, 11), "nothing stands here"),
+        (HEAD + "default: {minimum_amount: 0.001}\n", (3, 27), "has no unit; write dollars like $0.001"),
+        (HEAD + "default: {minimum_amount: 1 USDC}\n", (3, 27), "is not an amount"),
+        (HEAD + "default: {minimum_amount: }\n", (3, 11), "nothing stands here"),
+        (HEAD + "preflight: {token_domian: warn}\n", (3, 13), "did you mean token_domain?"),
+        (HEAD + "preflight: {token_domain: refused}\n", (3, 27), "write off, warn or refuse"),
+        (HEAD + "preflight: {token_domain: {do: warn, mod: shadow}}\n", (3, 38), "did you mean mode?"),
+        (HEAD + "hold: 25s\n", (3, 1), "it belongs in settle"),
+        (HEAD + "networks:\n  base: {rpc: http://h}\n", (4, 15), "must be a list"),
+        (HEAD + "networks:\n  solana: {rpc: [http://h]}\n", (4, 17), "only EVM networks"),
+        (HEAD + "networks: {base: {tokens: {'0x83': {}}}}\n", (3, 36), "40 hex digits"),
+        (HEAD + "networks: {base: {tokens: {'0x" + "8" * 40 + "': {dollar: true}}}}\n", (3, 74), "decimals"),
+        (HEAD + "networks: {base: {settle: {hold_without_hash: 9s}}}\n", (3, 47), "shorter than hold (25s)"),
+        (HEAD + "classify: {rules: []}\n", (3, 11), "default is missing"),
+        (HEAD + "classify: {default: {settle: permanent}}\n", (3, 30), "law 1"),
+        (HEAD + "act: {default: {failover: true}}\n", (3, 27), "law 6"),
+        (HEAD + "act: {default: {retry: maybe}}\n", (3, 24), "neither true nor false"),
+        (HEAD + "tests: [{name: a, given: {}, expects: {}}]\n", (3, 30), "did you mean expect?"),
+        (
+            HEAD + "tests: [{name: a, given: {facilitator: mian}, expect: {}}]\n",
+            (3, 40),
+            "did you mean main?",
+        ),
+        ("version: 1\nfacilitators:\n- name: main\nurl: http://h\n", (4, 1), "missing in facilitators[0]"),
+        ("version: 1\nfacilitators:\n- {name: main, ulr: http://h}\n", (3, 16), "did you mean url?"),
+        ("version: 1\nfacilitators:\n- {name: 7, url: http://h}\n", (3, 10), "put it in quotes"),
+        ("version: 1\nfacilitators:\n  main: {url: http://h}\n", (3, 3), "must be a list"),
+        ("verison: 1\n", (1, 1), "did you mean version?"),
+        ("a: 1\n\tb: 2\n", (2, 1), "a tab stands here"),
+        ("a:\n  - b: 1\n   c: 2\n", (3, 4), "indented unlike"),
+        ("a:\n  - b:1\n    c: 2\n", (3, 6), "a blank follows the colon"),
+        ("a: 'b\nc: 1\n", (3, 1), "opens in line 1 is never closed"),
+        ("a:\n  b: [c\n  d: 1\n", (3, 4), "opens in line 2 is not closed"),
+        ("a: *b\n", (1, 4), "no anchor"),
+        ("a: @b\n", (1, 4), "put the value in quotes"),
+        ("a: &a {b: 1}\nc: {<<: *a}\n", (2, 5), "merge keys"),
         ("a: [1\n", (2, 1), "not YAML"),
         ("a: \x00", (0, 0), "not YAML"),
         ("", (0, 0), "empty"),
@@ -229,53 +265,54 @@ def test_a_byte_order_mark_does_not_matter(tmp_path: Path) -> None:
     assert load_policy(tmp_path / "p.yaml") == parse_policy(SMALLEST)
 
 
-PIECES = st.sampled_from(
+FACILITATOR = "version: 1\nfacilitators:\n- name: main\n  url: http://h\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "said"),
     [
-        "\n",
-        "  ",
-        "- ",
-        ": ",
-        "{",
-        "}",
-        "[",
-        "]",
-        "&a ",
-        "*a",
-        "!!str ",
-        "25",
-        "25s",
-        "null",
-        "~",
-        "'",
-        '"',
-        "|\n",
-        ">-\n",
-        "? ",
-        "#",
-        "%",
-        "---\n",
-        "...\n",
-        "<<: ",
-        "version",
-        "url",
-        "\t",
-        "\x00",
-        "\u2028",
-        "é",
-        "1e9",
-        "-",
-        "@",
-        "`",
-    ]
+        ("  pace: 50\n", (5, 9), "write it like 50 per s"),
+        ("  pace: 50 per day\n", (5, 9), "unknown unit 'day'"),
+        ("  max_settles: 0\n", (5, 16), "write 1 or more"),
+        ("  max_settles:\n", (5, 3), "nothing stands here"),
+        ("  profile: cpd\n", (5, 12), "did you mean cdp?"),
+        ("  failover_to: [mian]\n", (5, 17), "there is no facilitator 'mian'; did you mean main?"),
+        ("  failover_to: [main]\n", (5, 17), "names itself"),
+        ("  rpc: [http://h]\n", (5, 3), "it belongs in networks"),
+        ("  auth: {berer: {env: A}}\n", (5, 10), "did you mean bearer?"),
+        ("  auth: {bearer: hunter2}\n", (5, 18), "a secret never stands in this file"),
+        ("  auth: {bearer: {env: sk-hunter2}}\n", (5, 24), "not the name of an environment variable"),
+        ("  auth: {bearer: {file: hunter2}}\n", (5, 25), "not the path of a file"),
+        ("  settle: {hold: 2m}\n", (5, 18), "hold_without_hash (80s) is shorter than hold (120s)"),
+    ],
 )
+def test_a_fault_in_a_facilitator_is_named_with_place_and_cure(
+    text: str, place: tuple[int, int], said: str
+) -> None:
+    fault = refusal(FACILITATOR + text)
+    assert said in fault.message
+    assert (fault.line, fault.column) == place
+    assert "hunter2" not in str(fault)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), PIECES | st.text(max_size=5)), max_size=6))
-def test_mutated_yaml_gives_a_policy_or_a_policy_error(mutations: list[tuple[float, int, str]]) -> None:
-    text = SMALLEST
-    for at, cut, piece in mutations:
-        index = int(at * len(text))
-        text = text[:index] + piece + text[index + cut :]
-    with contextlib.suppress(PolicyError):
-        assert isinstance(parse_policy(text, "p.yaml"), Policy)
+def test_a_profile_beside_the_policy_comes_before_a_shipped_one(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "cdp.yaml").write_text("version: 1\nname: cdp\ntitle: ours\n")
+    (tmp_path / "p.yaml").write_text(FACILITATOR + "  profile: cdp\n")
+    assert load_policy(tmp_path / "p.yaml").profile_of("main").title == "ours"
+
+
+def test_a_fault_in_a_profile_is_told_in_the_profiles_file(tmp_path: Path) -> None:
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "mine.yaml").write_text("version: 1\nname: mine\ntitel: ours\n")
+    (tmp_path / "p.yaml").write_text(FACILITATOR + "  profile: mine\n")
+    with pytest.raises(PolicyError, match=r"mine.yaml:3:1: titel: unknown key; did you mean title\?"):
+        load_policy(tmp_path / "p.yaml")
+
+
+def test_names_of_rules_and_tests_stand_for_one_thing_each() -> None:
+    rule = "{name: a, when: {operation: verify, reason: x}, class: permanent}"
+    fault = refusal(HEAD + f"classify:\n  rules:\n  - {rule}\n  - {rule}\n  default: {{}}\n")
+    assert (fault.line, "also the name in line 5" in fault.message) == (6, True)
+    fault = refusal(HEAD + "tests:\n- {name: a, given: {}, expect: {}}\n- {name: a, given: {}, expect: {}}\n")
+    assert (fault.line, "also the name in line 4" in fault.message) == (5, True)

@@ -1,12 +1,20 @@
 """What is in force where the file says nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from guardian.policy.load import load_policy, parse_policy
-from guardian.policy.model import SHIPPED, NetworkPolicy, Policy, RoutePolicy, SettlePolicy
+from guardian.policy.model import (
+    SHIPPED,
+    FacilitatorPolicy,
+    NetworkPolicy,
+    Policy,
+    RoutePolicy,
+    SettlePolicy,
+)
 
 HEAD = "version: 1\nfacilitators: [{name: main, url: http://h}]\n"
 DEFAULT_FILE = Path(__file__).parents[2] / "policies" / "default.yaml"
@@ -18,8 +26,11 @@ DEFAULT_FILE = Path(__file__).parents[2] / "policies" / "default.yaml"
         ("eip155:8453", 60, 2, 3, 1, 12),
         ("eip155:84532", 90, 2, 5, 1.5, 12),
         ("eip155:1", 180, 12, 3, 0.5, "finalized"),
-        ("eip155:137", 60, 2, 3, 1, 12),
-        ("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", 60, 2, 3, 1, 12),
+        ("eip155:137", 60, 2, 3, 1, "finalized"),
+        ("eip155:42161", 60, 0.25, 24, 1, 96),
+        ("eip155:43114", 60, 2, 3, 1, 12),
+        ("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", 60, 0.4, 10, 1, 12),
+        ("eip155:10", 60, 2, 3, 1, 12),
     ],
 )
 def test_a_network_has_its_starting_values(
@@ -36,14 +47,8 @@ def test_a_network_has_its_starting_values(
 def test_the_operators_copy_and_the_shipped_values_agree() -> None:
     in_file = load_policy(DEFAULT_FILE)
     assert set(SHIPPED) <= set(in_file.networks)
-    for id, shipped in SHIPPED.items():
-        assert in_file.network(id).model_copy(update={"rpc": ()}) == shipped
-    built_in = parse_policy(HEAD)
-    assert (in_file.settle, in_file.circuit, in_file.retry) == (
-        built_in.settle,
-        built_in.circuit,
-        built_in.retry,
-    )
+    for id in (*SHIPPED, "eip155:10"):
+        assert replace(in_file.network(id), rpc=()) == parse_policy(HEAD).network(id)
 
 
 def test_what_the_file_leaves_out_is_filled_from_the_shipped_values() -> None:
@@ -61,9 +66,9 @@ def test_a_network_goes_by_its_v1_name_too() -> None:
     ("networks", "id", "is_default"),
     [
         ("{}", "eip155:8453", False),
-        ("{}", "eip155:137", True),
-        ("{eip155:137: {confirmations: 2}}", "eip155:137", True),
-        ("{eip155:137: {settlement_timeout: 60s}}", "eip155:137", False),
+        ("{}", "eip155:10", True),
+        ("{eip155:10: {confirmations: 2}}", "eip155:10", True),
+        ("{eip155:10: {settlement_timeout: 60s}}", "eip155:10", False),
     ],
 )
 def test_a_timeout_that_nobody_chose_is_marked(networks: str, id: str, is_default: bool) -> None:
@@ -100,3 +105,9 @@ def test_code_builds_policies_by_attribute_name() -> None:
 
 def test_the_confirmation_time_allows_for_congestion() -> None:
     assert parse_policy(HEAD).network("eip155:84532").confirmation_time_s == 10
+
+
+def test_a_policy_built_in_code_has_the_shipped_profiles() -> None:
+    policy = Policy(version=1, facilitators=(FacilitatorPolicy(name="a", url="http://a", profile="cdp"),))
+    assert policy.profile_of("a").name == "cdp"
+    assert policy.profile_of("b").name == ""
