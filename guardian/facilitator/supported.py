@@ -4,7 +4,7 @@ Shapes: x402 v1 has only `kinds`, v2 adds `extensions` and `signers`. Read toler
 be read filters nothing out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,30 +12,40 @@ import orjson
 
 from guardian.wire.networks import V1_NAMES
 
+Kind = tuple[int, str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Supported:
-    """One facilitator's last good answer: its bytes, and the kinds found in them.
+    """One facilitator's last good answer: its bytes, and what was found in them.
 
-    kinds: (x402 version, scheme, network as CAIP-2 where the v1 name is known).
+    kinds: (x402 version, scheme, network as CAIP-2 where the v1 name is known); families: the same for
+    networks like `eip155:*`, without the star; signers: the addresses it signs with, EVM's in lower case.
     """
 
     body: bytes
     document: dict[str, Any]
-    kinds: frozenset[tuple[int, str, str]]
+    kinds: frozenset[Kind]
+    families: tuple[Kind, ...]
+    versions: frozenset[int]
+    signers: frozenset[str]
 
     def serves(self, network: str, scheme: str, x402_version: int | None) -> bool:
         """Whether one kind matches; `eip155:*` matches every EVM chain, a version of None all of them."""
-        return any(
-            kind_scheme == scheme and x402_version in (None, version) and _matches(kind_network, network)
-            for version, kind_scheme, kind_network in self.kinds
+        if (x402_version, scheme, network) in self.kinds:
+            return True
+        versions = self.versions if x402_version is None else (x402_version,)
+        return any((version, scheme, network) in self.kinds for version in versions) or any(
+            scheme == family_scheme and version in versions and network.startswith(prefix)
+            for version, family_scheme, prefix in self.families
         )
 
-
-def _matches(kind_network: str, network: str) -> bool:
-    if kind_network.endswith("*"):
-        return network.startswith(kind_network[:-1])
-    return kind_network == network
+    def where(self, is_alive: Callable[[str], bool]) -> "Supported":
+        """The same answer without the kinds of dead networks; itself where none is dead."""
+        entries = [entry for entry in self.document["kinds"] if is_alive(_network(entry))]
+        if len(entries) == len(self.document["kinds"]):
+            return self
+        return _supported({**self.document, "kinds": entries})
 
 
 def read_supported(status: int, body: bytes) -> Supported | None:
@@ -48,11 +58,45 @@ def read_supported(status: int, body: bytes) -> Supported | None:
         return None
     if not isinstance(document, dict) or not isinstance(document.get("kinds"), list):
         return None
-    kinds = (_kind(entry) for entry in document["kinds"])
-    return Supported(body, document, frozenset(kind for kind in kinds if kind is not None))
+    return _supported(document, body)
 
 
-def _kind(entry: object) -> tuple[int, str, str] | None:
+def _supported(document: dict[str, Any], body: bytes | None = None) -> Supported:
+    read = (_kind(entry) for entry in document["kinds"])
+    kinds = frozenset(kind for kind in read if kind is not None)
+    return Supported(
+        orjson.dumps(document) if body is None else body,
+        document,
+        kinds,
+        tuple((version, scheme, network[:-1]) for version, scheme, network in kinds if network.endswith("*")),
+        frozenset(version for version, _, _ in kinds),
+        frozenset(as_signer(address) for address in _addresses(document)),
+    )
+
+
+def as_signer(address: str) -> str:
+    """An address as `signers` holds it: hex compares without case, base58 does not."""
+    return address.lower() if address[:2] in ("0x", "0X") else address
+
+
+def _addresses(document: dict[str, Any]) -> Iterator[str]:
+    """v2 lists them by family; what pays the fees on Solana stands in the kind as well, also in v1."""
+    for entry in document["kinds"]:
+        match entry:
+            case {"extra": {"feePayer": str(address)}}:
+                yield address
+    match document.get("signers"):
+        case dict(table):
+            lists = [listed for listed in table.values() if isinstance(listed, list)]
+            yield from (address for listed in lists for address in listed if isinstance(address, str))
+
+
+def _network(entry: object) -> str:
+    kind = _kind(entry)
+    return kind[2] if kind else ""
+
+
+def _kind(entry: object) -> Kind | None:
     match entry:
         case {"x402Version": int(version), "scheme": str(scheme), "network": str(network)}:
             return version, scheme, V1_NAMES.get(network, network)

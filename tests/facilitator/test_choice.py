@@ -1,69 +1,17 @@
-"""Which facilitators are asked, and what they support together."""
+"""Which facilitators are asked, and in which order."""
 
 import asyncio
-import json
-from typing import Any
+from collections import Counter
 
-import httpx
 import pytest
 
-from guardian import errors
-from guardian.facilitator.choice import FRESH_S, RETRY_S, Facilitators
-from guardian.facilitator.circuit import CircuitKey, Circuits
-from guardian.facilitator.client import Facilitator, Reply
-from guardian.settlement.classify import Health
+from guardian.errors import NotSent
+from guardian.facilitator.choice import Facilitators, Member
+from guardian.facilitator.client import Facilitator
+from guardian.policy.units import Pace
+from tests.facilitator.choice_stage import BASE, MAINNET, Script, kind, says
 
-BASE = "eip155:8453"
-
-
-def kind(network: str, scheme: str = "exact", version: int = 2, **extra: object) -> dict[str, Any]:
-    return {"x402Version": version, "scheme": scheme, "network": network, **extra}
-
-
-def says(*kinds: dict[str, Any], **more: object) -> bytes:
-    return json.dumps({"kinds": list(kinds), **more}).encode()
-
-
-class Script:
-    """Facilitators `a`, `b`, … whose /supported is what the test last put into `says`."""
-
-    def __init__(self, *answers: bytes | int | Exception) -> None:
-        self.now = 0.0
-        self.asked: list[str] = []
-        self.held: asyncio.Event | None = None
-        self.says = dict(zip("abcdef", answers, strict=False))
-        self.circuits = Circuits(
-            lambda: self.now, failure_threshold=1, recovery_time_s=30.0, half_open_trials=1
-        )
-        transport = httpx.MockTransport(self._answer)
-        members = [Facilitator(name, f"http://{name}.test", transport=transport) for name in self.says]
-        self.all = Facilitators(members, self.circuits, clock=lambda: self.now)
-
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        name = request.url.host[0]
-        self.asked.append(name)
-        if self.held is not None:
-            await self.held.wait()
-        answer = self.says[name]
-        if isinstance(answer, Exception):
-            raise answer
-        if isinstance(answer, int):
-            return httpx.Response(answer, content=b"no")
-        return httpx.Response(
-            200, content=answer, headers={"content-type": "application/json", "x-own": name}
-        )
-
-    def supported(self) -> Reply:
-        return asyncio.run(self.all.supported())
-
-    def candidates(self, network: str = BASE, scheme: str = "exact", version: int | None = None) -> str:
-        found = self.all.candidates(network, scheme, "settle", x402_version=version)
-        return "".join(facilitator.name for facilitator in found)
-
-    def trip(self, name: str, network: str = BASE) -> None:
-        ticket = self.circuits.admit(CircuitKey(name, network, "settle"))
-        assert ticket is not None
-        self.circuits.record(ticket, Health.FAULTY)
+KEYS = [f"payment {number}" for number in range(400)]
 
 
 def test_candidates_stand_in_the_policys_order() -> None:
@@ -142,134 +90,180 @@ def test_facilitator_is_found_by_name() -> None:
     assert script.all.named("x") is None
 
 
-def test_single_supported_is_passed_byte_for_byte() -> None:
-    odd = b'{ "kinds" : [ ],\n "new": 1.0 }'
-    reply = Script(odd).supported()
-    assert (reply.status, reply.body) == (200, odd)
-    assert (b"x-own", b"a") in [(name.lower(), value) for name, value in reply.headers]
+def test_lower_order_is_asked_first_wherever_it_stands() -> None:
+    script = Script(b"", b"", b"")
+    orders = {"a": 2, "b": 0, "c": 1}
+    script.all = script.facilitators([Member(script.client(name), order) for name, order in orders.items()])
+    assert script.candidates() == "bca"
+    assert script.candidates(key="any payment") == "bca"
+    assert [one.name for one in script.all.all] == ["b", "c", "a"]
 
 
-def test_supported_of_all_is_merged_and_the_first_word_counts() -> None:
-    script = Script(
-        says(kind(BASE, extra={"by": "a"}), extensions=["x"], signers={"eip155:*": ["0xa"]}, own=1),
-        says(kind(BASE, extra={"by": "b"}), kind("eip155:1"), extensions=["x", "y"]),
-        says(kind("base", version=1), signers={"eip155:*": ["0xa", "0xc"], "solana:*": ["S"]}),
-    )
-    reply = script.supported()
-    assert json.loads(reply.body) == {
-        "kinds": [kind(BASE, extra={"by": "a"}), kind("eip155:1"), kind("base", version=1)],
-        "extensions": ["x", "y"],
-        "signers": {"eip155:*": ["0xa", "0xc"], "solana:*": ["S"]},
-        "own": 1,
+def test_equals_share_payments_by_weight() -> None:
+    script = Script(b"", b"", b"")
+    script.share(1, 2, 5)
+    keys = [f"payment {number}" for number in range(4000)]
+    first = Counter(script.candidates(key=key)[0] for key in keys)
+    assert [round(first[name] / 500) for name in "abc"] == [1, 2, 5]
+
+
+def test_payment_finds_the_same_facilitator_every_time_in_every_process() -> None:
+    script, other = Script(b"", b"", b""), Script(b"", b"", b"")
+    script.share(1, 1, 1)
+    other.share(1, 1, 1)
+    for key in KEYS:
+        assert script.candidates(key=key) == other.candidates(key=key)
+        verify = script.all.candidates(BASE, "exact", "verify", x402_version=2, key=key)
+        assert verify[0].name == script.candidates(key=key)[0]
+
+
+def test_open_circuit_moves_only_the_payments_of_its_facilitator() -> None:
+    script = Script(b"", b"", b"")
+    script.share(1, 2, 3)
+    before = {key: script.candidates(key=key) for key in KEYS}
+    script.trip("b")
+    assert {key: script.candidates(key=key) for key in KEYS} == {
+        key: order.replace("b", "") for key, order in before.items()
     }
-    assert reply.headers == [(b"content-type", b"application/json")]
 
 
-@pytest.mark.parametrize(
-    "odd", [says(), b'{"kinds":[1,null,{"scheme":2}],"extensions":7,"signers":{"a":1}}', b'{"kinds":[[]]}']
-)
-def test_odd_supported_is_merged_without_a_fault(odd: bytes) -> None:
-    script = Script(odd, says(kind(BASE)))
-    assert kind(BASE) in json.loads(script.supported().body)["kinds"]
-
-
-def test_supported_is_asked_once_while_it_is_fresh() -> None:
-    script = Script(says(kind(BASE)), says())
+def test_each_network_is_shared_among_those_that_support_it() -> None:
+    script = Script(says(kind(BASE)), says(kind(BASE), kind(MAINNET)), says(kind(MAINNET)))
+    script.share(1, 1, 1)
     script.supported()
-    script.now += FRESH_S - 1
+    assert {"".join(sorted(script.candidates(BASE, key=key))) for key in KEYS} == {"ab"}
+    assert {script.candidates(MAINNET, key=key)[0] for key in KEYS} == {"b", "c"}
+
+
+def test_equals_stand_in_the_policys_order_for_a_payment_without_key() -> None:
+    script = Script(b"", b"", b"")
+    script.share(1, 9, 1)
+    assert script.candidates() == "abc"
+
+
+def test_lower_order_comes_before_heavier_weight() -> None:
+    script = Script(b"", b"", b"")
+    members = [("a", 1, 1.0), ("b", 1, 1.0), ("c", 2, 1000.0)]
+    script.all = script.facilitators(
+        [Member(script.client(n), order, weight) for n, order, weight in members]
+    )
+    assert {script.candidates(key=key)[2] for key in KEYS} == {"c"}
+    assert {script.candidates(key=key)[0] for key in KEYS} == {"a", "b"}
+
+
+def test_key_that_is_no_text_still_finds_a_facilitator() -> None:
+    script = Script(b"", b"")
+    script.share(1, 1)
+    assert sorted(script.candidates(key="\ud800")) == ["a", "b"]
+
+
+def test_payment_that_is_bound_goes_to_its_facilitator_or_to_none() -> None:
+    script = Script(says(kind(BASE)), says(kind(MAINNET)))
     script.supported()
-    assert script.asked == ["a", "b"]
-    script.now += 1
+    assert script.candidates(BASE, only="b") == "b"
+    script.trip("b")
+    assert script.candidates(BASE, only="b") == ""
+    assert script.candidates(BASE, only="unheard of") == ""
+
+
+def test_facilitator_is_found_by_the_address_it_signs_with() -> None:
+    solana = kind("solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp", extra={"feePayer": "FeePayerOfA"})
+    script = Script(
+        says(solana), says(kind(BASE), signers={"eip155:*": ["0xAb"], "odd": 1, "more": [1, "S"]})
+    )
+    assert script.all.signing_as("FeePayerOfA") == ""
     script.supported()
-    assert script.asked == ["a", "b", "a", "b"]
+    assert script.all.signing_as("FeePayerOfA") == "a"
+    assert script.all.signing_as("feepayerofa") == ""
+    assert script.all.signing_as("0xaB") == "b"
+    assert script.all.signing_as("S") == "b"
+    assert script.all.signing_as("0xcd") == ""
 
 
-@pytest.mark.parametrize(
-    "down", [httpx.ConnectError("x"), httpx.ReadError("x"), 503, b"<html>", b"[]", b"{}"]
-)
-def test_last_good_supported_outlives_its_facilitator(down: bytes | int | Exception) -> None:
-    script = Script(says(kind(BASE)), says(kind("eip155:1")))
-    before = script.supported().body
-    script.says["b"] = down
-    script.now += FRESH_S * 100
-    assert script.supported().body == before
-    assert script.candidates("eip155:1") == "b"
-
-
-def test_facilitator_that_is_down_is_not_asked_by_every_caller() -> None:
-    script = Script(says(kind(BASE)))
+def test_kind_is_unclaimed_only_once_everyone_has_spoken() -> None:
+    script = Script(says(kind(BASE)), 500)
+    assert script.all.claimed(BASE, "exact") is None
     script.supported()
-    script.says["a"] = httpx.ReadError("x")
-    script.now += FRESH_S
-    for _ in range(5):
-        script.supported()
-    assert script.asked == ["a", "a"]
-    script.now += RETRY_S
-    script.says["a"] = says()
-    assert script.supported().body == says()
+    assert script.all.claimed(BASE, "exact", 2) is True
+    assert script.all.claimed(MAINNET, "exact", 2) is None
+    script.says["b"] = says()
+    script.now += 60.0
+    script.supported()
+    assert script.all.claimed(MAINNET, "exact", 2) is False
+    assert script.all.claimed(BASE, "exact", 1) is False
 
 
-def test_facilitator_that_comes_up_late_joins_in() -> None:
-    script = Script(says(kind(BASE)), httpx.ConnectError("x"))
-    assert script.supported().body == says(kind(BASE))
-    script.says["b"] = says(kind("eip155:1"))
-    script.now += RETRY_S
-    assert len(json.loads(script.supported().body)["kinds"]) == 2
+def test_failover_goes_to_all_others_unless_the_policy_names_them() -> None:
+    script = Script(b"", b"", b"")
+    script.all = script.facilitators(
+        [
+            Member(script.client("a"), 0, failover_to=("c", "a", "gone")),
+            Member(script.client("b"), 1, failover_to=()),
+            Member(script.client("c"), 2),
+        ]
+    )
+    assert script.all.failover("a") == {"c"}
+    assert script.all.failover("b") == set()
+    assert script.all.failover("c") == {"a", "b"}
+    assert script.all.failover("gone") == {"a", "b", "c"}
 
 
-def test_without_a_good_answer_the_first_reply_passes() -> None:
-    reply = Script(httpx.ConnectError("x"), 401, 500).supported()
-    assert (reply.status, reply.body) == (401, b"no")
+def test_replaced_facilitator_keeps_its_client_and_what_it_said_while_name_and_url_stay() -> None:
+    script = Script(says(kind(BASE)), says(kind(MAINNET)))
+    script.supported()
+    old = {one.name: one for one in script.all.all}
+    script.all, unused = script.all.replaced([script.client("b"), script.client("a"), script.client("c")])
+    assert [one.name for one in script.all.all] == ["b", "a", "c"]
+    assert script.all.named("a") is old["a"]
+    assert script.all.named("b") is old["b"]
+    assert not {one.name for one in script.all.all} & {one.name for one in unused if one in old.values()}
+    assert sorted(one.name for one in unused) == ["a", "b"]  # the new clients that nothing needed
+    assert script.candidates(BASE) == "ac"
+    assert script.candidates(MAINNET) == "bc"
 
 
-@pytest.mark.parametrize(
-    ("raised", "meant"),
-    [(httpx.ConnectError("x"), errors.NotSent), (httpx.ReadError("x"), errors.ReplyLost)],
-)
-def test_without_any_reply_the_first_error_passes(
-    raised: Exception, meant: type[errors.GuardianError]
-) -> None:
-    script = Script(raised, httpx.PoolTimeout("x"))
-    with pytest.raises(meant):
-        script.supported()
+def test_facilitator_that_moved_or_went_gives_its_client_back_and_loses_its_past() -> None:
+    script = Script(says(kind(BASE)), says(kind(BASE)), says(kind(BASE)))
+    script.supported()
+    old = script.all
+    for name in "abc":
+        script.trip(name)
+    script.all, unused = old.replaced([script.client("a", "http://b.test"), script.client("c")])
+    assert {one.url for one in unused if one in old.all} == {"http://a.test", "http://b.test"}
+    assert list(script.circuits.states()) == [("c", BASE, "settle")]
+    assert script.candidates(MAINNET) == "a"  # what it says under its new URL is not known yet
+    assert old.named("b") is not None
 
 
-def test_callers_at_once_share_one_flight() -> None:
-    script = Script(says(kind(BASE)))
-
-    async def run() -> list[Reply]:
-        return await asyncio.gather(*(script.all.supported() for _ in range(20)))
-
-    assert len({reply.body for reply in asyncio.run(run())}) == 1
-    assert script.asked == ["a"]
-
-
-def test_caller_that_leaves_does_not_end_the_flight_of_the_others() -> None:
-    script = Script(says(kind(BASE)))
-
-    async def run() -> Reply:
-        script.held = asyncio.Event()
-        leaver = asyncio.create_task(script.all.supported())
-        stayer = asyncio.create_task(script.all.supported())
-        await asyncio.sleep(0)
-        leaver.cancel()
-        await asyncio.gather(leaver, return_exceptions=True)
-        script.held.set()
-        return await stayer
-
-    assert asyncio.run(run()).status == 200
-    assert script.asked == ["a"]
-
-
-def test_closing_ends_a_flight() -> None:
-    script = Script(says(kind(BASE)))
+def test_limits_are_counted_on_when_the_policy_is_read_anew() -> None:
+    script = Script(b"")
+    script.share(1, max_settles=1, pace=Pace(5, 1.0))
 
     async def run() -> None:
-        script.held = asyncio.Event()
-        caller = asyncio.create_task(script.all.supported())
-        await asyncio.sleep(0)
-        await script.all.close()
-        with pytest.raises(asyncio.CancelledError):
-            await caller
+        before, client = script.all, script.all.all[0]
+        async with before.turn(client, BASE, "settle", 0.0):
+            after, _ = before.replaced([Member(script.client("a"), max_settles=1, pace=Pace(2, 1.0))])
+            with pytest.raises(NotSent, match="busy"):
+                await enter(after, client, BASE, "settle")
+            await enter(after, client, MAINNET, "settle")
+            with pytest.raises(NotSent, match="busy"):
+                await enter(after, client, MAINNET, "verify")
+
+    asyncio.run(run())
+
+
+async def enter(facilitators: Facilitators, client: Facilitator, network: str, operation: str) -> None:
+    async with facilitators.turn(client, network, operation, 0.0):
+        pass
+
+
+def test_turn_of_a_facilitator_that_is_gone_is_free() -> None:
+    script = Script(b"")
+    script.share(1, max_settles=1)
+    gone = script.client("gone")
+
+    async def run() -> None:
+        async with script.all.turn(gone, BASE, "settle", 0.0), script.all.turn(gone, BASE, "settle", 0.0):
+            pass
 
     asyncio.run(run())

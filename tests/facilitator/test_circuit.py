@@ -2,8 +2,8 @@
 
 import pytest
 
-from guardian.facilitator.circuit import MAX_CIRCUITS, CircuitKey, Circuits, Ticket
-from guardian.settlement.classify import Health
+from guardian.facilitator.circuit import MAX_CIRCUITS, CircuitKey, Circuits, CircuitSettings, Ticket
+from guardian.settlement.verdict import Health
 
 KEY = CircuitKey("main", "eip155:8453", "settle")
 OTHER = KEY._replace(operation="verify")
@@ -18,17 +18,17 @@ class Clock:
 
 
 class Script:
-    """Circuits with a threshold of three and a recovery time of 30 s."""
+    """Circuits with a threshold of three and a recovery time of 30 s, unless the script says otherwise."""
 
     def __init__(self, trials: int = 1) -> None:
         self.clock = Clock()
         self.heard: list[str] = []
+        self.settings = CircuitSettings(3, 30.0, trials)
+        self.special: dict[CircuitKey, CircuitSettings] = {}
         self.circuits = Circuits(
             self.clock,
-            failure_threshold=3,
-            recovery_time_s=30.0,
-            half_open_trials=trials,
-            on_change=lambda key, state: self.heard.append(state),
+            lambda key: self.special.get(key, self.settings),
+            lambda key, state: self.heard.append(state),
         )
 
     def ticket(self, key: CircuitKey = KEY) -> Ticket:
@@ -213,3 +213,96 @@ def test_networks_that_callers_invent_fill_no_memory() -> None:
     for number in range(MAX_CIRCUITS + 10):
         script.say(Health.FAULTY, key=KEY._replace(network=f"made-up:{number}"))
     assert len(script.circuits.states()) == MAX_CIRCUITS
+
+
+def fill(script: Script) -> None:
+    for number in range(MAX_CIRCUITS):
+        script.say(Health.FAULTY, key=KEY._replace(network=f"made-up:{number}"))
+
+
+def test_networks_that_callers_invent_close_no_open_circuit() -> None:
+    script = Script()
+    script.open()
+    fill(script)
+    assert script.state == "open"
+    assert len(script.circuits.states()) == MAX_CIRCUITS
+
+
+def test_circuit_that_is_forgotten_while_open_is_said_to_be_closed() -> None:
+    script = Script()
+    script.settings = CircuitSettings(1, 30.0, 1)
+    script.say(Health.FAULTY)
+    script.heard.clear()
+    fill(script)
+    assert script.heard.count("closed") == 1
+    assert script.state == "closed"
+
+
+def test_each_facilitator_and_network_has_its_own_settings() -> None:
+    script = Script()
+    touchy = KEY._replace(network="eip155:1")
+    script.special[touchy] = CircuitSettings(1, 5.0, 1)
+    script.say(Health.FAULTY)
+    script.say(Health.FAULTY, key=touchy)
+    assert script.state == "closed"
+    assert script.circuits.state(touchy) == "open"
+    script.clock.now += 5.0
+    assert script.circuits.may_admit(touchy)
+
+
+def test_new_threshold_holds_from_the_next_failure_and_keeps_the_count() -> None:
+    script = Script()
+    script.say(Health.FAULTY, Health.FAULTY)
+    script.settings = CircuitSettings(5, 30.0, 1)
+    script.say(Health.FAULTY, Health.FAULTY)
+    assert script.state == "closed"
+    script.settings = CircuitSettings(2, 30.0, 1)
+    assert script.state == "closed"
+    script.say(Health.FAULTY)
+    assert script.state == "open"
+
+
+def test_new_recovery_time_holds_for_a_circuit_that_is_open() -> None:
+    script = Script()
+    script.open()
+    script.settings = CircuitSettings(3, 5.0, 1)
+    script.clock.now += 5.0
+    assert script.circuits.may_admit(KEY)
+    script.settings = CircuitSettings(3, 60.0, 1)
+    assert not script.circuits.may_admit(KEY)
+
+
+@pytest.mark.parametrize("fewer", [1, 2])
+def test_fewer_trials_than_were_healthy_already_do_not_wedge_the_circuit(fewer: int) -> None:
+    script = Script(trials=4)
+    script.half_open()
+    for _ in range(2):
+        script.circuits.record(script.ticket(), Health.HEALTHY)
+    script.settings = CircuitSettings(3, 30.0, fewer)
+    script.circuits.record(script.ticket(), Health.HEALTHY)
+    assert script.state == "closed"
+
+
+def test_more_trials_than_before_are_all_asked_for() -> None:
+    script = Script(trials=1)
+    script.half_open()
+    first = script.ticket()
+    script.settings = CircuitSettings(3, 30.0, 2)
+    second = script.ticket()
+    script.circuits.record(first, Health.HEALTHY)
+    assert script.state == "half-open"
+    script.circuits.record(second, Health.HEALTHY)
+    assert script.state == "closed"
+
+
+def test_forgetting_a_facilitator_closes_its_circuits_and_no_others() -> None:
+    script = Script()
+    second = KEY._replace(facilitator="second")
+    script.open()
+    before = script.ticket(OTHER)
+    script.say(Health.FAULTY, Health.FAULTY, Health.FAULTY, key=second)
+    script.circuits.forget("main")
+    assert list(script.circuits.states()) == [second]
+    assert script.heard == ["open", "open", "closed"]
+    script.circuits.record(before, Health.HEALTHY)
+    assert list(script.circuits.states()) == [second]
