@@ -9,10 +9,10 @@ ARGS   ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install test lint format demo bench clean
+.PHONY: help install test lint format demo bench image lock helm-check clean
 
 help: ## This list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## Build .venv with the guardian, the sandbox and the test tools
 
@@ -33,6 +33,20 @@ demo: $(STAMP) ## Lose a payment without the guardian and keep it with it
 
 bench: $(STAMP) ## Measure settles per second beside other proxies
 	$(BIN)/python bench/settle.py $(ARGS)
+
+image: ## Build the container image with buildah, and try it
+	@image/build
+
+lock: $(STAMP) ## Pin the image's packages anew, with hashes
+	cd image && for one in ../pyproject.toml:requirements build-requirements.in:build-requirements; do \
+	  $(abspath $(BIN))/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
+	    --no-annotate --custom-compile-command 'make lock' --output-file $${one#*:}.txt $${one%:*} || exit 1; \
+	done
+
+helm-check: $(STAMP) ## Fetch helm and promtool, and test the chart with them
+	@helm/tools .cache/tools/bin
+	$(BIN)/uv pip install --quiet --python $(BIN)/python kubernetes-validate==1.37.0
+	$(BIN)/pytest -rs tests/deploy $(ARGS)
 
 clean: ## Remove .venv and the caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .sandbox dist

@@ -1,7 +1,7 @@
 """The commands of `guardian`. Each is a few lines here or a small file in commands/; no decisions.
 
 Whatever goes wrong for a known reason ends as one line on stderr: field, value, cure. Exit codes: 0 done,
-1 the answer is no (`policy check`), 2 it could not be done, 130 interrupted.
+1 the answer is no (`policy check`, `health`), 2 it could not be done, 130 interrupted.
 """
 
 import os
@@ -13,7 +13,8 @@ import typer
 
 from guardian.commands import policy, records
 from guardian.commands.classify import classify
-from guardian.commands.output import print_error
+from guardian.commands.health import check_health
+from guardian.commands.output import print_error, print_lines
 from guardian.errors import GuardianError
 from guardian.settings import LISTEN, OPS_LISTEN, STORE, read_settings
 
@@ -54,6 +55,16 @@ def serve(
     from guardian.serve import run
 
     run(settings)
+
+
+@app.command()
+def health(
+    ready: Annotated[bool, typer.Option("--ready", help="Ask whether it may be sent traffic.")] = False,
+) -> None:
+    """Ask the guardian of this machine whether it lives. Exit code 0 or 1."""
+    well, said = check_health(os.environ, ready=ready)
+    print_lines(said)
+    raise typer.Exit(0 if well else 1)
 
 
 @app.command()
