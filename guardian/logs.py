@@ -35,7 +35,7 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[a-z0-9+/=._~-]{8,}")
 _HEX = re.compile(r"(?:0[xX])?[0-9a-fA-F]{128,}")
 _JWT = re.compile(r"\beyJ[\w-]{8,}\.[\w-]+(?:\.[\w-]*)?")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{120,}={0,2}")
-_URL = re.compile(r"""(?i)\b(?:https?|wss?|rediss?|unix)://[^\s"'<>\\]+""")
+_URL = re.compile(r"""(?i)\b(?:https?|wss?|rediss?(?:\+(?:sentinel|cluster))?|unix)://[^\s"'<>\\]+""")
 _QUERY_SECRET = re.compile(r"(?i)((?:^|&)[\w.-]*(?:key|token|secret|sig|auth|password|code)[\w.-]*=)[^&]+")
 # A path segment that looks drawn by lot: how RPC providers write their keys into the URL.
 _PATH_SECRET = re.compile(r"(?<=/)(?!0x|pay_)(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{20,}(?=/|$)")

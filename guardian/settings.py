@@ -14,7 +14,10 @@ LISTEN: Final = "127.0.0.1:8402"
 OPS_LISTEN: Final = "127.0.0.1:9402"
 STORE: Final = "sqlite:///guardian.db"
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
-_STORES: Final = ("sqlite", "redis", "rediss", "memory")
+_STORES: Final = (
+    *("sqlite", "memory", "redis", "rediss"),
+    *("redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,8 @@ def test_http_clients_do_not_log_each_request(lines: Lines) -> None:
         ("header " + "QUJDRA" * 40 + "==", "QUJD"),
         ("jwt eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ4In0.c2ln", "eyJ"),
         ("redis://:pw@cache:6379/0", "pw"),
+        ("rediss+sentinel://user:hush-hush@a:26379,b:26379/main/0", "hush-hush"),
+        ("redis+cluster://:hush-hush@a:7000", "hush-hush"),
         ("https://user:pw@rpc.example/", "pw"),
         ("GET https://rpc.example/?apikey=k1&x=2", "k1"),
         ("https://rpc.example/?access_token=k1", "k1"),

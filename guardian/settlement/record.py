@@ -37,7 +37,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     and never leaves the store. transaction: proven by the chain (or reported, where unwatched);
     hint: the newest hash a facilitator reported, which proves nothing. vouched: a facilitator has
     accepted this very signature; reopens: it failed without ever being executed, so that the same
-    authorization may be presented again.
+    authorization may be presented again. owner: the replica that drives it.
     """
 
     key: str
@@ -70,6 +70,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     paid_by: str = ""
     replayed_by: str = ""
+    owner: str = ""
     created_at: float
     updated_at: float
     body: bytes = b""

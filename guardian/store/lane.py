@@ -1,147 +1,138 @@
-"""One thread that owns one SQLite connection and answers jobs from the event loop.
+"""A thread with one SQLite connection, and those in the event loop who wait for a disk.
 
-The writing lane takes everything queued, runs it in one transaction, commits once and then resolves
-all futures in one call into the loop: writes that wait for the disk share the wait. A job makes at
-most one writing statement, as its last step that can fail, so a job that raises leaves nothing
-behind and its neighbours need no savepoint. No SQL of the record lives here.
+Whatever may wait for the disk or for a lock runs in such a thread, one job after the other. No
+transactions here (writer.py), no SQL.
 """
 
 import asyncio
+import functools
 import sqlite3
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from guardian.errors import GuardianError, StoreUnavailable
 
 QUEUE_LIMIT = 20_000
-"""Jobs waiting for one lane: seconds of work. Beyond it the disk cannot keep up, so fail closed."""
-
-BATCH_LIMIT = 1_000
-"""Jobs in one transaction, and those of one turn of the loop: bounds the wait for the commit."""
+"""Jobs waiting for one disk: seconds of work. Beyond it the disk cannot keep up, so fail closed."""
 
 WAIT_S = 15.0
 """The longest a caller waits for the disk; above SQLite's own lock timeout (BUSY_TIMEOUT_S)."""
 
 T = TypeVar("T")
-_Work = Callable[[sqlite3.Connection], object]
-_Job = tuple[_Work, asyncio.Future[object]]
-_Outcome = tuple[asyncio.Future[object], object, GuardianError | None]
+Work = Callable[[sqlite3.Connection], T]
+Outcome = tuple[Any, GuardianError | None]
+"""What a job gave, or what it raised: of the two one is None."""
+
+
+class Waiting:
+    """A bounded number of futures, none of which waits longer than WAIT_S."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadlines: dict[asyncio.Future[Any], float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    def add(self) -> asyncio.Future[Any]:
+        """One more; raises StoreUnavailable when there are too many, and when there may be no more."""
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        if len(self._deadlines) >= QUEUE_LIMIT:
+            raise StoreUnavailable("the store cannot keep up: too many operations are waiting")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._deadlines[future] = deadline = self._loop.time() + WAIT_S
+        if self._timer is None:  # one timer for the oldest: one for each costs more than its insert
+            self._timer = self._loop.call_at(deadline, self._give_up)
+        return future
+
+    def resolve(self, future: asyncio.Future[Any], outcome: Outcome) -> None:
+        """Tell the one who waits, unless it has left: what it asked for stands."""
+        del self._deadlines[future]
+        result, error = outcome
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    def close(self) -> None:
+        """Let nobody in any more; those who wait are still told."""
+        self._closed = True
+
+    def _give_up(self) -> None:
+        """Fail those whose time is over. They count until their job is done: the queue stays bounded."""
+        self._timer, now = None, self._loop.time()
+        for future, deadline in self._deadlines.items():
+            if deadline > now:
+                self._timer = self._loop.call_at(deadline, self._give_up)
+                return
+            if not future.done():
+                future.set_exception(StoreUnavailable(f"the store gave no answer within {WAIT_S:g} s"))
 
 
 class Lane:
-    """A queue, a thread and a connection; `commits` makes each batch one durable transaction."""
+    """A thread that does what it is handed, in that order, with a connection that is closed with it."""
 
-    def __init__(self, name: str, connection: sqlite3.Connection, *, commits: bool) -> None:
+    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._commits = commits
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[list[_Job] | None] = SimpleQueue()
-        self._gathered: list[_Job] = []
-        self._waiting = 0
-        self._closing = False
+        self._queue: SimpleQueue[tuple[Work[Any], Callable[[Outcome], None]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._closing = False
         self._thread.start()
 
-    async def do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work` once it is durable; raises StoreUnavailable, or what `work` raised."""
-        if self._closing:
-            raise StoreUnavailable("the store is closed")
-        if self._waiting >= QUEUE_LIMIT:
-            raise StoreUnavailable("the store cannot keep up: too many operations are waiting")
-        future: asyncio.Future[object] = self._loop.create_future()
-        timer = self._loop.call_later(WAIT_S, _give_up, future)
-        self._waiting += 1
-        if not self._gathered:
-            self._loop.call_soon(self._hand_over)
-        self._gathered.append((work, future))
-        try:
-            return await future  # type: ignore[return-value]
-        finally:
-            timer.cancel()
-
-    def _hand_over(self) -> None:
-        """Wake the thread once for all that this turn of the loop asked: each wake costs two switches."""
-        if self._gathered:
-            self._queue.put(self._gathered)
-            self._gathered = []
+    def start(self, work: Work[Any], tell: Callable[[Outcome], None]) -> None:
+        """Do `work` in the thread, then `tell` the loop what came of it."""
+        self._queue.put((work, tell))
 
     async def close(self) -> None:
         """Finish what is queued, then close the connection; idempotent."""
         if not self._closing:
             self._closing = True
-            self._hand_over()
             self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        stopping = False
-        while not stopping:
-            jobs, stopping = self._take()
-            outcomes = self._transact(jobs) if self._commits else self._work_off(jobs)
+        while (job := self._queue.get()) is not None:
+            work, tell = job
+            outcome = outcome_of(work, self._connection)
             try:
-                self._loop.call_soon_threadsafe(self._resolve, outcomes)
+                self._loop.call_soon_threadsafe(tell, outcome)
             except RuntimeError:
                 break  # the loop is closed: nobody waits any more
         self._connection.close()
 
-    def _take(self) -> tuple[list[_Job], bool]:
-        """Wait for a job, then take what else is there; says whether to stop afterwards."""
-        jobs: list[_Job] = []
-        gathered = self._queue.get()
-        while gathered is not None:
-            jobs += gathered
-            if len(jobs) >= BATCH_LIMIT or self._queue.empty():
-                return jobs, False
-            gathered = self._queue.get()
-        return jobs, True
 
-    def _transact(self, jobs: list[_Job]) -> list[_Outcome]:
-        """Run jobs in one transaction: nobody hears of success before the commit returned."""
-        if not jobs:
-            return []
-        connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            outcomes = self._work_off(jobs)
-            connection.execute("COMMIT")
-        except sqlite3.Error as exc:
-            self._roll_back()
-            return [(future, None, unavailable(exc)) for _, future in jobs]
-        return outcomes
+class Reader:
+    """Looks things up, one after the other."""
 
-    def _roll_back(self) -> None:
-        try:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-        except sqlite3.Error:
-            # The next BEGIN fails then, and with it every write: closed, never half written.
-            return
+    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
+        self._lane = Lane(name, connection)
+        self._waiting = Waiting()
 
-    def _work_off(self, jobs: list[_Job]) -> list[_Outcome]:
-        """Each job's result or error. Raises sqlite3.Error when SQLite gave up the transaction."""
-        outcomes: list[_Outcome] = []
-        for work, future in jobs:
-            try:
-                outcomes.append((future, work(self._connection), None))
-            except GuardianError as exc:
-                outcomes.append((future, None, exc))
-            except Exception as exc:  # the edge of this thread: it must outlive any single job
-                if self._commits and not self._connection.in_transaction:
-                    raise sqlite3.OperationalError(f"transaction lost: {exc}") from exc
-                outcomes.append((future, None, unavailable(exc)))
-        return outcomes
+    async def do(self, work: Work[T]) -> T:
+        """The result of `work`; raises StoreUnavailable, or what `work` raised."""
+        future = self._waiting.add()
+        self._lane.start(work, functools.partial(self._waiting.resolve, future))
+        return await future  # type: ignore[no-any-return]
 
-    def _resolve(self, outcomes: list[_Outcome]) -> None:
-        self._waiting -= len(outcomes)
-        for future, result, error in outcomes:
-            if future.done():
-                continue  # the caller left; what it asked for stands
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
+    async def close(self) -> None:
+        """Refuse whoever comes now, finish what is queued, close the connection; idempotent."""
+        self._waiting.close()
+        await self._lane.close()
+
+
+def outcome_of(work: Work[Any], connection: sqlite3.Connection) -> Outcome:
+    """Run a job; nothing is raised, for its neighbours must go on."""
+    try:
+        return work(connection), None
+    except GuardianError as exc:
+        return None, exc
+    except Exception as exc:  # the border to foreign code
+        return None, unavailable(exc)
 
 
 def unavailable(exc: Exception) -> StoreUnavailable:
@@ -149,8 +140,3 @@ def unavailable(exc: Exception) -> StoreUnavailable:
     error = StoreUnavailable(f"the store failed: {type(exc).__name__}: {exc}")
     error.__cause__ = exc
     return error
-
-
-def _give_up(future: asyncio.Future[object]) -> None:
-    if not future.done():
-        future.set_exception(StoreUnavailable(f"the store gave no answer within {WAIT_S:g} s"))

@@ -7,17 +7,19 @@ import msgspec
 from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_purchase
 from guardian.settlement.record import Settlement
-from guardian.settlement.states import OPEN, Money
-from guardian.store.protocol import PAGE_LIMIT, Claim
+from guardian.settlement.states import Money
+from guardian.store.leases import OneProcess
+from guardian.store.protocol import PAGE_LIMIT, Claim, is_open
 from guardian.wire.names import Address, Network
 
 _Purchase = tuple[str, str, str, str, int]
 
 
-class MemoryStore:
+class MemoryStore(OneProcess):
     """Records in a dict, in the order of their claims; gone with the process."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._records: dict[str, Settlement] = {}
         self._keys_by_id: dict[str, str] = {}
         self._keys_by_purchase: dict[_Purchase, dict[str, None]] = {}
@@ -51,6 +53,8 @@ class MemoryStore:
         if held is None or held.version != old.version:
             raise StaleRecord(f"{old.id} is no longer at version {old.version}")
         self._records[old.key] = new
+        self._leave_purchase(held)  # a payment presented again may be for another one
+        self._keys_by_purchase.setdefault(_purchase_of(new), {})[new.key] = None
 
     async def get(self, key: str) -> Settlement | None:
         self._check_open()
@@ -62,7 +66,7 @@ class MemoryStore:
 
     async def open_records(self) -> list[Settlement]:
         self._check_open()
-        return _oldest_first(record for record in self._records.values() if _is_open(record))
+        return _oldest_first(record for record in self._records.values() if is_open(record))
 
     async def of_purchase(
         self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
@@ -100,11 +104,14 @@ class MemoryStore:
         for record in old:
             del self._records[record.key]
             del self._keys_by_id[record.id]
-            siblings = self._keys_by_purchase[_purchase_of(record)]
-            del siblings[record.key]
-            if not siblings:
-                del self._keys_by_purchase[_purchase_of(record)]
+            self._leave_purchase(record)
         return len(old)
+
+    def _leave_purchase(self, record: Settlement) -> None:
+        siblings = self._keys_by_purchase[_purchase_of(record)]
+        del siblings[record.key]
+        if not siblings:
+            del self._keys_by_purchase[_purchase_of(record)]
 
     def _purchase(self, purchase: _Purchase) -> list[Settlement]:
         records = (self._records[key] for key in self._keys_by_purchase.get(purchase, ()))
@@ -117,11 +124,6 @@ class MemoryStore:
 
 def _purchase_of(record: Settlement) -> _Purchase:
     return (record.network, record.payer, record.pay_to, record.asset, record.amount)
-
-
-def _is_open(record: Settlement) -> bool:
-    unproven = record.watched and record.money is Money.CONFIRMED and not record.chain_proven
-    return record.money in OPEN or unproven
 
 
 def _oldest_first(records: Iterable[Settlement]) -> list[Settlement]:

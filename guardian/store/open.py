@@ -3,10 +3,11 @@
 from guardian.errors import PolicyError
 from guardian.store.memory import MemoryStore
 from guardian.store.protocol import Store
+from guardian.store.redis_url import SCHEMES, read_redis_url
 from guardian.store.sqlite import SqliteStore
 
 _SQLITE = "sqlite:///"
-_CURE = "use sqlite:///relative/path, sqlite:////absolute/path or memory://"
+_CURE = "use sqlite:///relative/path, sqlite:////absolute/path, redis://host:6379/0 or memory://"
 
 
 def open_store(url: str) -> Store:
@@ -19,7 +20,9 @@ def open_store(url: str) -> Store:
             raise PolicyError(f"store: a sqlite URL names a file; {_CURE}")
         return SqliteStore(path)
     scheme = url.partition(":")[0]
-    if scheme in ("redis", "rediss"):
-        raise PolicyError(f"store: redis is not yet in this version; {_CURE}")
+    if scheme in SCHEMES:
+        from guardian.store.redis import RedisStore  # its client takes a third of a second to import
+
+        return RedisStore(read_redis_url(url))
     # The URL itself stays out of the message: it may hold a password.
     raise PolicyError(f"store: no store is called {scheme[:20]!r}; {_CURE}")

@@ -4,14 +4,21 @@ Every method raises StoreUnavailable when the backend cannot answer; nothing is 
 A method that writes returns only when the write is durable.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from guardian.settlement.record import Settlement
+from guardian.settlement.states import OPEN, Money
 from guardian.wire.names import Address, Network
 
 PAGE_LIMIT = 1000
 """The most records that one page gives, whatever is asked: a dashboard must not stall the reads."""
+
+
+def is_open(record: Settlement) -> bool:
+    """Whether open_records() gives it: its truth is not final."""
+    unproven = record.watched and record.money is Money.CONFIRMED and not record.chain_proven
+    return record.money in OPEN or unproven
 
 
 class Claim:
@@ -32,7 +39,9 @@ class Claim:
 
 
 class Store(Protocol):
-    """The durable record."""
+    """The durable record. shared: whether several processes may use it at once."""
+
+    shared: bool
 
     async def open(self) -> None:
         """Connect, create or upgrade the schema."""
@@ -79,3 +88,24 @@ class Store(Protocol):
         how many went. What settlement.purchase.is_disposable denies stays at any age: open records,
         unproven successes on watched networks, orphans, unpaid deliveries."""
         ...
+
+    async def lease(self, name: str, holder: str, ttl_s: float) -> int | None:
+        """Take or keep a lease: its fencing number, which grows with each new holder, or None while
+        another holds it. It ends by itself; the holder counts `ttl_s` from before it asked."""
+
+    async def resign(self, name: str, holder: str) -> None:
+        """Let a lease go; only the holder's own."""
+
+    async def holders(self, prefix: str) -> dict[str, str]:
+        """Live leases whose name begins with `prefix`: name → holder."""
+        ...
+
+    async def tell(self, topic: str, message: bytes) -> None:
+        """To the other processes on this store: best effort, at most once."""
+
+    def listen(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        """Call `heard`, in the event loop, with what others tell. The topic "record" carries the key
+        of every record that another process claimed or updated."""
+
+    def lost_touch(self, called: Callable[[], None]) -> None:
+        """Call it when messages may have been missed: whoever listens looks for itself then."""

@@ -1,7 +1,8 @@
 """The SQLite file: its tables by version, and how it is opened safely. No record logic.
 
-`data` is the whole Settlement as JSON (msgspec's MessagePack has no integers of 256 bits); the other
-columns exist to be searched. Partial indexes hold only what is unfinished, so looking for it costs
+`data` is the Settlement as JSON (msgspec's MessagePack has no integers of 256 bits) but for its body,
+whose bytes stand beside it as they are: it is most of a new record. The other columns exist to be
+searched. Partial indexes hold only what is unfinished, so looking for it costs
 nothing when little is; their conditions are repeated word for word in the queries that use them.
 """
 
@@ -14,6 +15,9 @@ from guardian.errors import StoreUnavailable
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for an operator's own sqlite3 session to let go of the file."""
+
+CACHE_KIB = 32 * 1024
+"""Pages kept by the writing connection: the indexes of some hundred thousand records."""
 
 APPLICATION_ID = 0x50475244
 """Marks the file as ours ("PGRD"), so that another program's database is never written to."""
@@ -54,6 +58,8 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE heartbeat (only INTEGER PRIMARY KEY CHECK (only = 1), beats INTEGER NOT NULL)",
         "INSERT INTO heartbeat VALUES (1, 0)",
     ),
+    # Rows from before keep their body inside `data`, where it is still found.
+    ("ALTER TABLE settlement ADD COLUMN body BLOB NOT NULL DEFAULT x''",),
 )
 """Statements that lead from each `PRAGMA user_version` to the next; only ever appended to."""
 
@@ -92,6 +98,10 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreUnavailable(f"{path}: this file system cannot hold a store (no WAL)")
         connection.execute("PRAGMA synchronous = FULL")
+        # The event loop writes to pages in memory: those a claim looks at should be there, and none
+        # should go to the file before the thread commits.
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute("PRAGMA cache_spill = OFF")
         connection.execute("PRAGMA fullfsync = ON")  # macOS, where fsync alone stops at the drive
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
     except sqlite3.Error as exc:

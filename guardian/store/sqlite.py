@@ -1,7 +1,8 @@
-"""The embedded store: one SQLite file, one writing thread, one reading thread.
+"""The embedded store: one SQLite file, one connection that writes, one that reads.
 
-SQL of the record lives here; threads and commits in lane.py, the file itself in schema.py. Every
-job makes one writing statement at most, and does everything else that can fail before it.
+SQL of the record lives here; transactions in writer.py, threads in lane.py, the file itself in
+schema.py. Every write makes one writing statement at most, and does everything else that can fail
+before it.
 """
 
 import asyncio
@@ -17,31 +18,33 @@ from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.settlement.purchase import blocks, is_disposable
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Money
-from guardian.store.lane import Lane, unavailable
+from guardian.store.lane import Reader, unavailable
+from guardian.store.leases import OneProcess
 from guardian.store.protocol import PAGE_LIMIT, Claim
 from guardian.store.schema import OPEN, UNSETTLED, connect_reader, connect_writer, lock_file
+from guardian.store.writer import Writer
 from guardian.wire.names import Address, Network
 
 PRUNE_LIMIT = 1_000
 """Records looked at per prune job: the writer must not keep payments waiting for housekeeping."""
 
-_INSERT = "INSERT INTO settlement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING"
+_INSERT = "INSERT INTO settlement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING"
 _UPDATE = (
     "UPDATE settlement SET version = ?, money = ?, answer = ?, updated_at = ?, watched = ?,"
-    " chain_proven = ?, data = ? WHERE key = ? AND version = ?"
+    " chain_proven = ?, data = ?, body = ? WHERE key = ? AND version = ?"
 )
-_BY_KEY = "SELECT data FROM settlement WHERE key = ?"
-_BY_ID = "SELECT data FROM settlement WHERE id = ?"
+_BY_KEY = "SELECT data, body FROM settlement WHERE key = ?"
+_BY_ID = "SELECT data, body FROM settlement WHERE id = ?"
 # No limit: it may not miss the one that blocks, and blocking itself keeps the list short.
 _BY_PURCHASE = (
-    "SELECT data FROM settlement INDEXED BY settlement_unsettled WHERE payer = ? AND pay_to = ?"
+    "SELECT data, body FROM settlement INDEXED BY settlement_unsettled WHERE payer = ? AND pay_to = ?"
     f" AND amount = ? AND asset = ? AND network = ? AND {UNSETTLED} ORDER BY created_at, rowid"
 )
 _OPEN_RECORDS = (
-    f"SELECT data FROM settlement INDEXED BY settlement_open WHERE {OPEN} ORDER BY created_at, rowid"
+    f"SELECT data, body FROM settlement INDEXED BY settlement_open WHERE {OPEN} ORDER BY created_at, rowid"
 )
 _OLD = (
-    "SELECT rowid, data FROM settlement WHERE created_at < :before AND updated_at < :before"
+    "SELECT rowid, data, body FROM settlement WHERE created_at < :before AND updated_at < :before"
     " AND (money IN ('failed', 'failed_orphaned') AND answer <> 'accepted'"
     " OR money IN ('confirmed', 'confirmed_late') AND answer = 'accepted'"
     " AND (chain_proven = 1 OR watched = 0)) ORDER BY created_at LIMIT :limit"
@@ -53,22 +56,23 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Settlement)
 
 
-class SqliteStore:
+class SqliteStore(OneProcess):
     """A store in one file, for one process."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
         self._path = Path(path)
         self._lock: int | None = None
-        self._writer: Lane | None = None
-        self._reader: Lane | None = None
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
 
     async def open(self) -> None:
         self._lock = await asyncio.to_thread(lock_file, self._path)
         try:
             writing = await asyncio.to_thread(connect_writer, self._path)
-            self._writer = Lane("guardian-store-write", writing, commits=True)
+            self._writer = Writer("guardian-store-write", writing)
             reading = await asyncio.to_thread(connect_reader, self._path)
-            self._reader = Lane("guardian-store-read", reading, commits=False)
+            self._reader = Reader("guardian-store-read", reading)
         except BaseException:
             await self.close()
             raise
@@ -96,6 +100,7 @@ class SqliteStore:
             new.watched,
             new.chain_proven,
             _encode(new),
+            new.body,
             old.key,
             old.version,
         )
@@ -129,9 +134,9 @@ class SqliteStore:
         return await self._read(sql, (*values, max(0, min(limit, PAGE_LIMIT))))
 
     async def prune(self, before: float, limit: int) -> int:
-        return await self._write().do(partial(_prune, before, max(0, min(limit, PRUNE_LIMIT))))
+        return await self._write().do(partial(_prune, before, max(0, min(limit, PRUNE_LIMIT))), long=True)
 
-    def _write(self) -> Lane:
+    def _write(self) -> Writer:
         if self._writer is None:
             raise StoreUnavailable("the store is not open")
         return self._writer
@@ -162,7 +167,7 @@ def _update(row: tuple[object, ...], old: Settlement, connection: sqlite3.Connec
 def _prune(before: float, limit: int, connection: sqlite3.Connection) -> int:
     old = connection.execute(_OLD, {"before": before, "limit": limit}).fetchall()
     # The rule itself has the last word, whatever the query let through.
-    rows = [rowid for rowid, data in old if is_disposable(_decoder.decode(data))]
+    rows = [rowid for rowid, *row in old if is_disposable(*_decode([row]))]
     return connection.execute(_DELETE, (_encoder.encode(rows).decode(),)).rowcount
 
 
@@ -189,7 +194,10 @@ def _page_query(money: Sequence[str], orphans: bool, before: float | None) -> tu
         conditions.append("created_at < ?")
         values.append(before)
     where = " AND ".join(conditions)
-    return f"SELECT data FROM {table} WHERE {where} ORDER BY created_at DESC, rowid DESC LIMIT ?", values
+    return (
+        f"SELECT data, body FROM {table} WHERE {where} ORDER BY created_at DESC, rowid DESC LIMIT ?",
+        values,
+    )
 
 
 def _row(record: Settlement) -> tuple[object, ...]:
@@ -209,15 +217,17 @@ def _row(record: Settlement) -> tuple[object, ...]:
         record.watched,
         record.chain_proven,
         _encode(record),
+        record.body,
     )
 
 
 def _encode(record: Settlement) -> bytes:
     try:
-        return _encoder.encode(record)
+        return _encoder.encode(msgspec.structs.replace(record, body=b"") if record.body else record)
     except (ValueError, TypeError) as exc:  # text that is no Unicode: it cannot be recorded
         raise unavailable(exc) from exc
 
 
-def _decode(rows: Iterable[tuple[bytes]]) -> list[Settlement]:
-    return [_decoder.decode(data) for (data,) in rows]
+def _decode(rows: Iterable[Sequence[bytes]]) -> list[Settlement]:
+    records = ((_decoder.decode(data), body) for data, body in rows)
+    return [msgspec.structs.replace(record, body=body) if body else record for record, body in records]

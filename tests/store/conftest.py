@@ -1,11 +1,14 @@
 """Records to store, and every kind of store, each in a fresh place."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from guardian.sandbox.node import SandboxError
+from guardian.sandbox.redis_server import RedisCluster, RedisServer, redis_command
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Answer, Money
 from guardian.store.open import open_store
@@ -56,9 +59,46 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'guardian.db'}"
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def store_url(request: pytest.FixtureRequest, sqlite_url: str) -> str:
-    return sqlite_url if request.param == "sqlite" else "memory://"
+@pytest.fixture(scope="session")
+def redis_here() -> None:
+    """Skips, with the reason, where there is no Redis to run."""
+    try:
+        redis_command()
+    except SandboxError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+_prefixes = (f"test{number}" for number in itertools.count())
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    return f"{redis_server.url}?prefix={next(_prefixes)}"
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(redis_here: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisCluster]:
+    with RedisCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_url(redis_cluster: RedisCluster) -> str:
+    return f"{redis_cluster.url}?prefix={next(_prefixes)}"
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis", "cluster"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    if request.param == "memory":
+        return "memory://"
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return url
 
 
 @pytest.fixture

@@ -320,3 +320,53 @@ def test_store_that_is_not_open_or_closed_answers_nothing(store_url, new):
             await store.close()
 
     asyncio.run(script())
+
+
+def test_lease_is_kept_by_its_holder_and_denied_to_others(run):
+    async def script(store):
+        fence = await store.lease("watch/a", "one", 30)
+        assert await store.lease("watch/a", "one", 30) == fence
+        assert await store.lease("watch/a", "two", 30) is None
+        assert await store.lease("watch/b", "two", 30) > fence
+        assert await store.holders("watch/") == {"watch/a": "one", "watch/b": "two"}
+        assert await store.holders("watch/a") == {"watch/a": "one"}
+        assert await store.holders("other/") == {}
+
+    run(script)
+
+
+def test_lease_is_let_go_only_by_its_holder(run):
+    async def script(store):
+        fence = await store.lease("a", "one", 30)
+        await store.resign("a", "two")
+        await store.resign("unknown", "two")
+        assert await store.holders("") == {"a": "one"}
+        await store.resign("a", "one")
+        assert await store.holders("") == {}
+        assert await store.lease("a", "two", 30) > fence
+
+    run(script)
+
+
+def test_lease_that_is_not_kept_ends_and_its_next_holder_gets_a_higher_number(run):
+    async def script(store):
+        fence = await store.lease("a", "one", 0.05)
+        while (later := await store.lease("a", "two", 30)) is None:
+            await asyncio.sleep(0.005)
+        assert later > fence
+        assert await store.lease("a", "one", 30) is None
+        assert await store.holders("") == {"a": "two"}
+
+    run(script)
+
+
+def test_what_one_tells_oneself_is_not_heard(run):
+    async def script(store):
+        heard = []
+        store.listen("record", heard.append)
+        store.lost_touch(lambda: heard.append("lost"))
+        await store.tell("record", b"x")
+        await store.ping()
+        assert heard == []
+
+    run(script)

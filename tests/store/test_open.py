@@ -5,6 +5,7 @@ import pytest
 from guardian.errors import PolicyError
 from guardian.store.memory import MemoryStore
 from guardian.store.open import open_store
+from guardian.store.redis import RedisStore
 from guardian.store.sqlite import SqliteStore
 
 
@@ -14,9 +15,12 @@ def test_known_urls_give_their_store(tmp_path):
     assert isinstance(open_store(f"sqlite:///{tmp_path}/guardian.db"), SqliteStore)
 
 
-def test_redis_is_refused_as_not_yet_there():
-    with pytest.raises(PolicyError, match="not yet in this version"):
-        open_store("redis://:secret@localhost/0")
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+@pytest.mark.parametrize("rest", ["://h/0", "+sentinel://h/main", "+cluster://h"])
+def test_every_kind_of_redis_gives_the_shared_store(scheme, rest):
+    store = open_store(scheme + rest)
+    assert isinstance(store, RedisStore)
+    assert store.shared
 
 
 @pytest.mark.parametrize("url", ["", "sqlite://", "sqlite:///", "sqlite:///:memory:", "pg://u:secret@h/d"])

@@ -10,12 +10,14 @@ import textwrap
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from guardian.errors import StoreUnavailable
 from guardian.settlement.record import after_money
 from guardian.settlement.states import Money, MoneyEvent
 from guardian.store import sqlite as sqlite_module
+from guardian.store.schema import APPLICATION_ID, VERSIONS
 from guardian.store.sqlite import SqliteStore
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +206,25 @@ def test_newer_schema_is_refused_clearly(path):
         connection.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreUnavailable, match="newer guardian"):
         on_file(path, nothing)
+
+
+def test_records_of_the_first_schema_keep_their_body(path, new):
+    async def script(store):
+        record = await store.get(new().key)
+        assert record == new()
+        await store.update(record, after_money(record, MoneyEvent.DOUBT, now=2.0))
+        assert (await store.get(new().key)).body == new().body
+
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in VERSIONS[0]:
+            connection.execute(statement)
+        *columns, _, _ = sqlite_module._row(new())
+        row = (*columns, msgspec.json.encode(new()))
+        connection.execute(f"INSERT INTO settlement VALUES ({','.join('?' * len(row))})", row)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    on_file(path, script)
 
 
 def test_file_of_another_program_is_refused_and_left_alone(path):

@@ -1,0 +1,257 @@
+"""What only the shared store promises: several guardians on one Redis."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.settlement.record import after_money, noted
+from guardian.settlement.states import Answer, Money, MoneyEvent
+from guardian.store.open import open_store
+from guardian.store.redis_keys import BUCKETS, SCHEMA, bucket_of_key, buckets_of_purchase
+from guardian.wire.payment import read_payment
+from tests.wire import wire_bodies as bodies
+
+PAYER = "0x" + "a1" * 20
+ASSET = "0x" + "a2" * 20
+
+
+def on_two(url, script):
+    async def main():
+        one, two = open_store(url), open_store(url)
+        await one.open()
+        await two.open()
+        try:
+            await script(one, two)
+        finally:
+            await one.close()
+            await two.close()
+
+    asyncio.run(main())
+
+
+def signed(new, number, **changes):
+    """A record whose key shows its payer, as EIP-3009 has it."""
+    nonce = "0x" + f"{number:064x}"
+    facts = {"key": f"eip155:8453/{ASSET}/{PAYER}/{nonce}", "payer": PAYER, "asset": ASSET}
+    return new(f"n{number}", **(facts | changes))
+
+
+def deposit(new, number, **changes):
+    """A record of the same payer whose key does not show it."""
+    facts = {"key": f"eip155:8453/batch/deposit/c/{number}", "payer": PAYER, "asset": ASSET}
+    return new(f"d{number}", **(facts | changes))
+
+
+def test_of_many_claims_over_two_guardians_exactly_one_creates(redis_url, new):
+    async def script(one, two):
+        claims = await asyncio.gather(*((one, two)[i % 2].claim(new()) for i in range(64)))
+        assert sum(claim.created for claim in claims) == 1
+        assert {claim.record for claim in claims} == {new()}
+
+    on_two(redis_url, script)
+
+
+def test_of_many_updates_over_two_guardians_exactly_one_wins_each_version(redis_url, new):
+    async def script(one, two):
+        record = (await one.claim(new())).record
+        for _ in range(5):
+            tries = [noted(record, f"try {i}", now=2.0) for i in range(16)]
+            outcomes = await asyncio.gather(
+                *((one, two)[i % 2].update(record, tried) for i, tried in enumerate(tries)),
+                return_exceptions=True,
+            )
+            won = [tried for tried, outcome in zip(tries, outcomes, strict=True) if outcome is None]
+            assert len(won) == 1
+            assert sum(isinstance(outcome, StaleRecord) for outcome in outcomes) == 15
+            record = won[0]
+            assert await two.get(record.key) == record
+
+    on_two(redis_url, script)
+
+
+def test_claim_and_update_are_heard_by_the_others_and_not_by_oneself(redis_url, new):
+    async def script(one, two):
+        heard = {"one": [], "two": []}
+        arrived = asyncio.Event()
+        one.listen("record", heard["one"].append)
+        two.listen("record", lambda key: (heard["two"].append(key), arrived.set()))
+        record = (await one.claim(new())).record
+        await asyncio.wait_for(arrived.wait(), 5)
+        arrived.clear()
+        await one.claim(new())  # exists: nothing moved
+        await one.update(record, noted(record, "x", now=2.0))
+        await asyncio.wait_for(arrived.wait(), 5)
+        assert heard == {"one": [], "two": [record.key.encode()] * 2}
+
+    on_two(redis_url, script)
+
+
+def test_word_of_another_guardian_arrives_and_a_failing_listener_deafens_nobody(redis_url):
+    async def script(one, two):
+        heard = asyncio.Queue()
+        two.listen("circuit", lambda message: 1 / 0)
+        two.listen("circuit", heard.put_nowait)
+        await one.tell("other topic", b"x")
+        await one.tell("circuit", b"\x00 open")
+        assert await asyncio.wait_for(heard.get(), 5) == b"\x00 open"
+        assert heard.empty()
+
+    on_two(redis_url, script)
+
+
+def test_lease_is_one_guardians_at_a_time_and_seen_by_all(redis_url):
+    async def script(one, two):
+        fences = await asyncio.gather(*((one, two)[i % 2].lease("watch/a", f"g{i}", 30) for i in range(16)))
+        assert sum(fence is not None for fence in fences) == 1
+        assert await one.holders("watch/") == await two.holders("watch/")
+
+    on_two(redis_url, script)
+
+
+@pytest.mark.parametrize("kinds", [(signed, deposit), (deposit, signed), (signed, signed)])
+@pytest.mark.parametrize("orphan", [True, False])
+def test_purchase_blocks_whatever_the_methods_of_its_payments(redis_url, new, kinds, orphan):
+    first, second = kinds
+    facts = {"money": Money.CONFIRMED, "answer": Answer.ABANDONED} if orphan else {"money": Money.POLLING}
+
+    async def script(one, two):
+        before = first(new, 1, **facts)
+        await one.claim(before)
+        claim = await two.claim(second(new, 2))
+        assert claim.blocking == (before,)
+        assert claim.record.money is Money.IDLE
+        assert (await two.claim(second(new, 3, resource="https://shop/b"))).blocking == ()
+        assert (await two.claim(second(new, 4, amount=1))).record.money is Money.PENDING
+        purchase = (before.network, before.payer, before.pay_to, before.asset, before.amount)
+        assert await one.of_purchase(*purchase) == [before]
+
+    on_two(redis_url, script)
+
+
+def test_update_that_changes_the_purchase_moves_it(redis_url, new):
+    async def script(one, two):
+        record = (await one.claim(signed(new, 1, money=Money.UNRESOLVED))).record
+        other = msgspec.structs.replace(record, version=1, amount=7)
+        await one.update(record, other)
+        free = await two.claim(signed(new, 2))
+        assert (free.blocking, free.record.money) == ((), Money.PENDING)
+        assert (await two.claim(signed(new, 3, amount=7))).blocking == (other,)
+
+    on_two(redis_url, script)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        bodies.v2(),
+        bodies.v1(),
+        bodies.v2(bodies.permit2()),
+        bodies.v2(bodies.batch("voucher"), scheme="batch-settlement"),
+        bodies.v2({"strange": 1}, scheme="strange/0x" + "1" * 40),
+        bodies.v2({"delegationManager": "0x1", "delegator": PAYER}),
+    ],
+)
+def test_record_lies_where_its_purchase_is_looked_for(body):
+    payment = read_payment(msgspec.json.encode(body))
+    assert bucket_of_key(payment.key) in buckets_of_purchase(payment.network, payment.payer)
+
+
+def test_payers_spread_over_all_buckets():
+    payers = [f"0x{number:040x}" for number in range(400)]
+    keys = [f"eip155:8453/{ASSET}/{payer}/0x{'00' * 32}" for payer in payers]
+    assert {bucket_of_key(key) for key in keys} == set(range(BUCKETS))
+
+
+def test_pruned_records_leave_no_trace(redis_url, redis_server, new):
+    prefix = redis_url.rpartition("=")[2]
+
+    async def script(one, two):
+        empty = set(redis_server.ask("KEYS", f"{prefix}:*"))
+        await one.claim(signed(new, 1, money=Money.UNRESOLVED))
+        for number in range(2, 12):
+            record = (await one.claim(signed(new, number))).record  # idle: the first one blocks
+            await one.update(record, after_money(record, MoneyEvent.REFUSED, now=2.0))
+        await one.lease("a", "me", 30)
+        await one.resign("a", "me")
+        first = await two.get(signed(new, 1).key)
+        await one.update(first, after_money(first, MoneyEvent.CHAIN_UNPAID, now=2.0))
+        assert await two.prune(3.0, 100) == 11
+        left = set(redis_server.ask("KEYS", f"{prefix}:*")) - empty
+        assert {key.rpartition(b":")[2] for key in left} == {b"fence"}
+
+    on_two(redis_url, script)
+
+
+def test_scripts_that_the_server_forgot_are_brought_along(redis_url, redis_server, new):
+    async def script(one, two):
+        record = (await one.claim(new())).record
+        redis_server.ask("SCRIPT FLUSH")
+        await two.update(record, noted(record, "x", now=2.0))
+        redis_server.ask("SCRIPT FLUSH")
+        claims = await asyncio.gather(*(one.claim(new(str(number))) for number in range(5)))
+        assert sum(claim.created for claim in claims) == 4
+
+    on_two(redis_url, script)
+
+
+def test_emptied_server_is_noticed_before_a_payment_is_taken_for_new(redis_url, redis_server, new):
+    prefix = redis_url.rpartition("=")[2]
+
+    async def script(one, two):
+        record = (await one.claim(new())).record
+        redis_server.ask("DEL", *redis_server.ask("KEYS", f"{prefix}:*"))
+        for ask in (one.claim(new()), two.update(record, noted(record, "x", now=2.0)), one.ping()):
+            with pytest.raises(StoreUnavailable, match="emptied"):
+                await ask
+        assert redis_server.ask("KEYS", f"{prefix}:*") == []
+
+    on_two(redis_url, script)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (("HSET", "{p}:store", "schema", SCHEMA + 1), "newer guardian"),
+        (("HSET", "{p}:store", "buckets", 99), "99 buckets"),
+        (("DEL", "{p}:{{{p}/03}}:stamp"), "1 of 16 parts of the store are gone"),
+        (("SET", "{p}:{{{p}/03}}:stamp", "1:another"), "1 of 16 parts of the store are gone"),
+    ],
+)
+def test_store_of_another_version_or_in_part_is_refused(redis_url, redis_server, spoil, said):
+    prefix = redis_url.rpartition("=")[2]
+
+    async def main():
+        store = open_store(redis_url)
+        await store.open()
+        await store.close()
+        redis_server.ask(*(str(word).format(p=prefix) for word in spoil))
+        with pytest.raises(StoreUnavailable, match=said):
+            await store.open()
+
+    asyncio.run(main())
+
+
+def test_guardians_that_start_at_once_agree_on_one_store(redis_url, new):
+    async def main():
+        stores = [open_store(redis_url) for _ in range(8)]
+        await asyncio.gather(*(store.open() for store in stores))
+        claims = await asyncio.gather(*(store.claim(new()) for store in stores))
+        assert sum(claim.created for claim in claims) == 1
+        for store in stores:
+            await store.close()
+
+    asyncio.run(main())
+
+
+def test_records_of_another_prefix_are_another_store(redis_url, new):
+    async def main():
+        one, two = open_store(redis_url), open_store(redis_url + "-other")
+        for store in (one, two):
+            await store.open()
+            assert (await store.claim(new())).created
+            assert len(await store.page()) == 1
+            await store.close()
+
+    asyncio.run(main())
