@@ -60,7 +60,14 @@ class NotSent(GuardianError):
 
 
 class ReplyLost(GuardianError):
-    """The request may have been executed and its reply did not arrive whole."""
+    """The request may have been executed and its reply did not arrive whole.
+
+    timed_out: the time for it ran out; else the connection broke or the reply made no sense.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
 
 
 class ChainUnavailable(GuardianError):

@@ -9,6 +9,11 @@ from collections.abc import Sequence
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
+from guardian.flow.parts import Generation
+
+LISTEN_AFTER_S = 0.05
+"""How long a caller may have left before anybody looks, unless its answer is due first."""
+
 MAX_BODY_BYTES = 1024 * 1024
 """A signed payment is 1 to 3 kB, with a Solana transaction or large extensions some 20 kB."""
 
@@ -83,25 +88,53 @@ def _checked(body: bytes | bytearray) -> bytes:
 class HttpCall:
     """One caller of /verify or /settle: its bytes, whether it is still there, and its answer."""
 
-    def __init__(self, body: bytes, headers: Headers, only: str, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        headers: Headers,
+        only: str,
+        generation: Generation,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         self.body = body
         self.headers = headers
         self.only = only
+        self.generation = generation
         self.gone = False
         self.answered = False
         self._send = send
-        self._leaving = asyncio.get_running_loop().create_task(self._notice_leaving(receive))
+        self._receive = receive
+        self._leaving: asyncio.Task[None] | None = None
+        # Most answers are there before this: a task for each caller costs more than its parsing.
+        self._listening = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, self._listen)
 
-    async def _notice_leaving(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
+    def _listen(self) -> None:
+        self._leaving = asyncio.get_running_loop().create_task(self._notice_leaving())
+
+    async def _notice_leaving(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
         self.gone = True
 
+    def _left_already(self) -> bool:
+        """Whether the server knows already that the caller left: looks, and does not wait."""
+        if self._leaving is not None:
+            return self.gone
+        looking = self._receive().__await__()
+        try:
+            next(looking)
+        except StopIteration as ended:
+            self.gone = ended.value["type"] == "http.disconnect"
+        else:
+            looking.close()  # it would have waited: nothing has come
+        return self.gone
+
     async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Write the answer; True when the connection was still open when it was written."""
-        if self.gone:
+        if self._left_already():
             return False
-        self._leaving.cancel()
+        self.close()
         self.answered = True
         try:
             await write(self._send, status, headers, body)
@@ -111,7 +144,9 @@ class HttpCall:
 
     def close(self) -> None:
         """Stop listening to the caller."""
-        self._leaving.cancel()
+        self._listening.cancel()
+        if self._leaving is not None:
+            self._leaving.cancel()
 
 
 async def write(send: Send, status: int, headers: Headers, body: bytes) -> None:

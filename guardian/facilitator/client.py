@@ -13,6 +13,7 @@ from datetime import timedelta
 import httpx
 
 from guardian import errors
+from guardian.facilitator.connections import Answer, Connections, head_of, request_of, too_large
 from guardian.facilitator.headers import below, content_length, end_to_end
 from guardian.facilitator.transport import TOTAL_TIMEOUT, UNBUFFERED, default_transport, failure
 
@@ -72,21 +73,21 @@ class Facilitator:
         self.name = name
         self.url = url
         self._transport = transport or default_transport()
+        self._connections = Connections(url) if transport is None else None
         self._max_reply_bytes = max_reply_bytes
         self._urls: dict[str, httpx.URL] = {}
+        self._heads: dict[tuple[str, str], bytes] = {}
 
     async def post(self, path: str, headers: RawHeaders, body: bytes, *, timeout_s: float) -> Reply:
         """Send once and read the whole reply. Raises NotSent or ReplyLost.
 
         Cancellation passes, but the request may still be sent after it: it is in doubt.
         """
-        request = self._request("POST", self._url(path), end_to_end(headers), body, timeout_s)
-        return await self._exchange(request, timeout_s)
+        return await self._exchange("POST", path, b"", headers, body, timeout_s)
 
     async def get(self, path: str, headers: RawHeaders, *, timeout_s: float, query: bytes = b"") -> Reply:
         """Read once. Raises NotSent or ReplyLost; cancellation passes."""
-        request = self._request("GET", self._url(path, query), end_to_end(headers), None, timeout_s)
-        return await self._exchange(request, timeout_s)
+        return await self._exchange("GET", path, query, headers, None, timeout_s)
 
     async def stream(
         self,
@@ -112,6 +113,8 @@ class Facilitator:
 
     async def close(self) -> None:
         """Close the connections; requests under way end as ReplyLost."""
+        if self._connections is not None:
+            await self._connections.aclose()
         await self._transport.aclose()
 
     def _url(self, path: str, query: bytes = b"") -> httpx.URL:
@@ -121,6 +124,15 @@ class Facilitator:
             if len(self._urls) < MAX_KNOWN_URLS:
                 self._urls[path] = url
         return url.copy_with(query=query) if query else url
+
+    def _head(self, method: str, path: str, query: bytes) -> bytes:
+        """The beginning of a request; kept, because taking a URL apart costs more than a header."""
+        head = self._heads.get((method, path)) if not query else None
+        if head is None:
+            head = head_of(method, self._url(path, query))
+            if not query and len(self._heads) < MAX_KNOWN_URLS:
+                self._heads[method, path] = head
+        return head
 
     def _request(
         self,
@@ -132,9 +144,7 @@ class Facilitator:
     ) -> httpx.Request:
         limits = {TOTAL_TIMEOUT: timedelta(seconds=limit_s + DROP_MARGIN_S)}
         try:
-            if body is not None and not isinstance(body, bytes):
-                return httpx.Request(method, url, headers=headers, content=body, extensions=limits)
-            return _whole_request(method, url, headers, body, limits)
+            return httpx.Request(method, url, headers=headers, content=body, extensions=limits)
         except (ValueError, TypeError) as exc:
             raise errors.NotSent("the request cannot be written as HTTP") from exc
 
@@ -145,20 +155,40 @@ class Facilitator:
         except Exception as exc:  # the border to foreign code: whatever it raises, the default is the doubt
             raise failure(exc, timeout_s) from exc
 
-    async def _exchange(self, request: httpx.Request, timeout_s: float) -> Reply:
-        started = time.perf_counter()
+    async def _exchange(
+        self,
+        method: str,
+        path: str,
+        query: bytes,
+        headers: RawHeaders,
+        body: bytes | None,
+        timeout_s: float,
+    ) -> Reply:
+        started, sent = time.perf_counter(), end_to_end(headers)
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await self._transport.handle_async_request(request)
-                try:
-                    body = await self._whole(response)
-                finally:
-                    await response.aclose()
-        except errors.ReplyLost:
+            if self._connections is None:
+                request = self._request(method, self._url(path, query), sent, body, timeout_s)
+                answer = await self._over_transport(request, timeout_s)
+            else:
+                whole = request_of(self._head(method, path, query), sent, body)
+                answer = await self._connections.ask(
+                    whole, timeout_s=timeout_s, max_bytes=self._max_reply_bytes
+                )
+        except (errors.NotSent, errors.ReplyLost):
             raise
         except Exception as exc:  # the border to foreign code: whatever it raises, the default is the doubt
             raise failure(exc, timeout_s) from exc
-        return Reply(response.status_code, _reply_headers(response), body, time.perf_counter() - started)
+        status, received, content = answer
+        return Reply(status, end_to_end(received), content, time.perf_counter() - started)
+
+    async def _over_transport(self, request: httpx.Request, timeout_s: float) -> Answer:
+        """An exchange over a transport that was handed in: a test's, or the one for streams."""
+        async with asyncio.timeout(timeout_s):
+            response = await self._transport.handle_async_request(request)
+            try:
+                return response.status_code, _reply_headers(response), await self._whole(response)
+            finally:
+                await response.aclose()
 
     async def _whole(self, response: httpx.Response) -> bytes:
         """Read the body, but never more than the limit."""
@@ -167,26 +197,9 @@ class Facilitator:
         async for chunk in _decoded(response):
             size += len(chunk)
             if size > self._max_reply_bytes:
-                raise errors.ReplyLost(f"the reply is larger than {self._max_reply_bytes} bytes")
+                raise too_large(self._max_reply_bytes)
             parts.append(chunk)
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _whole_request(
-    method: str,
-    url: httpx.URL,
-    headers: list[tuple[bytes, bytes]],
-    body: bytes | None,
-    extensions: dict[str, timedelta],
-) -> httpx.Request:
-    """What httpx builds from `content=`, a quarter faster: every settle and verify comes by."""
-    headers.insert(0, (b"host", url.netloc))
-    if body is not None:
-        headers.append((b"content-length", b"%d" % len(body)))
-    stream = httpx.ByteStream(body or b"")
-    request = httpx.Request(method, url, headers=headers, stream=stream, extensions=extensions)
-    request.read()
-    return request
 
 
 def _is_encoded(response: httpx.Response) -> bool:

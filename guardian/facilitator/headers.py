@@ -23,14 +23,19 @@ HOP_BY_HOP = frozenset(
 WRITTEN_ANEW = frozenset({b"host", b"content-length", b"expect"})
 """The host is the facilitator's; the length is the body's; `Expect` is answered by our own server."""
 
+DROPPED = HOP_BY_HOP | WRITTEN_ANEW
+
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Drop hop-by-hop headers, those that `Connection` names, and those written anew."""
-    lowered = [(name.lower(), name, value) for name, value in headers]
-    dropped = HOP_BY_HOP | WRITTEN_ANEW
-    if named := [value for lower, _, value in lowered if lower == b"connection"]:
-        dropped |= {token.strip().lower() for value in named for token in value.split(b",")}
-    return [(name, value) for lower, name, value in lowered if lower not in dropped]
+    kept, named = [], set()
+    for pair in headers:
+        name = pair[0].lower()
+        if name == b"connection":
+            named |= {token.strip().lower() for token in pair[1].split(b",")}
+        elif name not in DROPPED:
+            kept.append(pair)
+    return [pair for pair in kept if pair[0].lower() not in named] if named else kept
 
 
 def content_length(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

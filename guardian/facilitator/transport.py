@@ -1,4 +1,4 @@
-"""The one transport to facilitators, and what its failures prove.
+"""The transport for streams to facilitators, and what any failure proves; whole requests take connections.py.
 
 httpx stays the interface (requests, replies, exceptions, respx as its test double); the sockets are
 reqwest's, because httpx's own pool collapses under concurrency. pyreqwest ships an httpx transport
@@ -63,9 +63,11 @@ out: no proxy is ever used, so nothing here could vouch for it."""
 def failure(exc: Exception, timeout_s: float) -> errors.NotSent | errors.ReplyLost:
     """Translate what a transport, or the deadline of `timeout_s`, raised into what it proves."""
     if type(exc) is TimeoutError:
-        return errors.ReplyLost(f"no whole reply within {timeout_s:g} s")
+        return errors.ReplyLost(f"no whole reply within {timeout_s:g} s", timed_out=True)
     detail = f"{type(exc).__name__}: {exc}".removesuffix(": ")
-    return errors.NotSent(detail) if isinstance(exc, NOT_SENT) else errors.ReplyLost(detail)
+    if isinstance(exc, NOT_SENT):
+        return errors.NotSent(detail)
+    return errors.ReplyLost(detail, timed_out=isinstance(exc, httpx.TimeoutException))
 
 
 def default_transport() -> httpx.AsyncBaseTransport:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -54,10 +55,14 @@ def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
         asyncio.run(read_body(RawCaller(part(b"ab", more=True)).receive))
 
 
+NO_POLICY: Any = None
+"""A call hands its policy on and asks nothing of it."""
+
+
 def _with_call(script: Callable[[HttpCall, RawCaller], Awaitable[None]]) -> None:
     async def run() -> None:
         caller = RawCaller()
-        call = HttpCall(b"", (), "", caller.receive, caller.send)
+        call = HttpCall(b"", (), "", NO_POLICY, caller.receive, caller.send)
         try:
             await script(call, caller)
         finally:
@@ -71,6 +76,15 @@ def test_an_answer_to_a_caller_that_left_is_not_written() -> None:
         caller.left.set()
         while not call.gone:
             await asyncio.sleep(0)
+        assert await call.answer(200, (), b"{}") is False
+        assert caller.sent == []
+
+    _with_call(script)
+
+
+def test_a_caller_that_left_a_moment_ago_is_not_answered_though_nobody_listened_yet() -> None:
+    async def script(call: HttpCall, caller: RawCaller) -> None:
+        caller.left.set()
         assert await call.answer(200, (), b"{}") is False
         assert caller.sent == []
 

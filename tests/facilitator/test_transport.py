@@ -1,4 +1,4 @@
-"""What the real transport's failures prove, against real sockets that misbehave."""
+"""What failures prove, against real sockets that misbehave: on kept connections, and on the transport."""
 
 import asyncio
 import gzip
@@ -15,14 +15,29 @@ from guardian import errors
 from guardian.facilitator import client
 from guardian.facilitator import transport as room
 from guardian.facilitator.client import Facilitator, Reply
-from guardian.facilitator.transport import NOT_SENT, failure
+from guardian.facilitator.transport import NOT_SENT, default_transport, failure
 
 BODY = b'{"x402Version":2}' * 80
 JSON = [(b"content-type", b"application/json")]
 
 
+class Way:
+    """How the facilitators of a test send: both ways must prove the same."""
+
+    over_transport = False
+
+
+@pytest.fixture(autouse=True, params=["connections", "transport"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Way, "over_transport", request.param == "transport")
+
+
+def facilitator_at(url: str) -> Facilitator:
+    return Facilitator("main", url, transport=default_transport() if Way.over_transport else None)
+
+
 async def settle(url: str, *, timeout_s: float = 5.0, body: bytes = BODY) -> Reply:
-    facilitator = Facilitator("main", url)
+    facilitator = facilitator_at(url)
     try:
         return await facilitator.post("/settle", JSON, body, timeout_s=timeout_s)
     finally:
@@ -126,7 +141,7 @@ def test_kept_connection_that_breaks_on_the_second_request_gets_it_once(ending: 
 
     async def run() -> None:
         async with serving(script) as server:
-            facilitator = Facilitator("main", server.url)
+            facilitator = facilitator_at(server.url)
             await facilitator.post("/settle", JSON, BODY, timeout_s=5)
             with pytest.raises(errors.ReplyLost):
                 await facilitator.post("/settle", JSON, BODY, timeout_s=5)
@@ -144,7 +159,7 @@ def test_connection_closed_while_idle_is_replaced_and_each_request_arrives_once(
 
     async def run() -> None:
         async with serving(script) as server:
-            facilitator = Facilitator("main", server.url)
+            facilitator = facilitator_at(server.url)
             lost = 0
             for _ in range(200):
                 try:
@@ -215,6 +230,7 @@ def test_deadline_of_the_transport_itself_is_a_lost_reply_too(
     monkeypatch: pytest.MonkeyPatch, late: str
 ) -> None:
     monkeypatch.setattr(client, "DROP_MARGIN_S", -4.9)
+    monkeypatch.setattr(Way, "over_transport", True)
 
     async def script(peer: Peer) -> None:
         await peer.hear()
@@ -291,7 +307,7 @@ def test_full_pool_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def run() -> None:
         async with serving(script) as server:
-            facilitator = Facilitator("main", server.url)
+            facilitator = facilitator_at(server.url)
             first = asyncio.create_task(facilitator.post("/settle", JSON, BODY, timeout_s=5))
             await heard.wait()
             with pytest.raises(errors.NotSent, match="PoolTimeout"):
@@ -396,7 +412,7 @@ def test_request_arrives_with_its_body_bytes_and_repeated_headers() -> None:
         sent = [(b"X-A", b"1"), (b"x-a", b"2"), (b"Accept-Encoding", b"identity"), (b"X-Utf", "é".encode())]
         hop = [(b"Connection", b"X-Hop"), (b"X-Hop", b"1"), (b"Host", b"evil"), (b"Content-Length", b"7")]
         async with serving(script) as server:
-            facilitator = Facilitator("main", server.url + "/platform/v2/x402")
+            facilitator = facilitator_at(server.url + "/platform/v2/x402")
             await facilitator.post("/settle", [*sent, *hop], BODY, timeout_s=5)
             await facilitator.close()
         head, body = server.requests[0].split(b"\r\n\r\n", 1)
@@ -418,7 +434,7 @@ def test_header_that_http_forbids_is_left_out_instead_of_failing_the_request() -
 
     async def run() -> None:
         async with serving(script) as server:
-            facilitator = Facilitator("main", server.url)
+            facilitator = facilitator_at(server.url)
             await facilitator.post("/settle", [(b"X-Bad", b"a\x01b"), (b"X-Good", b"1")], b"", timeout_s=5)
             await facilitator.close()
         assert b"x-good: 1" in server.requests[0].lower()
