@@ -1,6 +1,7 @@
 """The only wiring: policy and store to parts, parts to flows, flows to the two ASGI applications."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,18 +13,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from guardian import __version__
 from guardian.chain.rpc import Endpoints
+from guardian.chain.token import Tokens
 from guardian.chain.watcher import Watcher
 from guardian.edge.facilitator_plane import FacilitatorPlane
 from guardian.edge.operations import operations_app
-from guardian.facilitator.choice import Facilitators
-from guardian.facilitator.circuit import CircuitKey, Circuits
-from guardian.facilitator.client import Facilitator
-from guardian.flow.parts import Parts, log
+from guardian.facilitator.auth import Credentials, credentials
+from guardian.facilitator.choice import Facilitators, Member
+from guardian.facilitator.circuit import CircuitKey, Circuits, CircuitSettings
+from guardian.facilitator.client import Facilitator, RawHeaders
+from guardian.flow.ask import meant_for
+from guardian.flow.housekeeping import Housekeeping
+from guardian.flow.parts import Generation, Parts, log
+from guardian.flow.preflight import Preflight
 from guardian.flow.settle import SettleFlow
 from guardian.flow.signatures import Signatures
 from guardian.flow.verify import VerifyFlow
-from guardian.policy.load import load_policy
-from guardian.policy.model import Policy
+from guardian.policy.model import FacilitatorPolicy, Policy
+from guardian.policy.source import Loaded, PolicyFile
+from guardian.reload import Reloading
 from guardian.store.open import open_store
 from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
@@ -36,16 +43,21 @@ DRAIN_S = 10.0
 class Guardian:
     """A guardian in one process: start, serve, stop.
 
-    data: the ASGI application of the data port; operations: that of the operations port.
+    data: the ASGI application of the data port; operations: that of the operations port; reloading: of
+    its policy file, where it has one.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, transport: httpx.AsyncBaseTransport | None) -> None:
         signatures = Signatures(parts)
+        preflight = Preflight(parts, signatures)
         self.parts = parts
-        self.settle = SettleFlow(parts, signatures)
-        self.verify = VerifyFlow(parts, signatures, self.settle.purchases)
+        self.settle = SettleFlow(parts, signatures, preflight)
+        self.verify = VerifyFlow(parts, signatures, self.settle.purchases, preflight)
+        self.reloading: Reloading | None = None
         self.data: ASGIApp = FacilitatorPlane(parts, self.settle, self.verify)
-        self.operations = operations_app(parts, lambda: self.settle.draining)
+        self.operations = operations_app(parts, lambda: self.settle.draining, self._policy_state)
+        self._housekeeping = Housekeeping(parts, self.settle.lives)
+        self._transport = transport
         self._starting = asyncio.Lock()
         self._started = False
 
@@ -57,7 +69,11 @@ class Guardian:
             await self.parts.store.open()
             for watcher in self.parts.watchers.values():
                 await watcher.start()
-            resumed = await self.settle.resume()
+            await self.parts.facilitators.start()
+            resumed = await self.settle.replicas.start()
+            self._housekeeping.start()
+            if self.reloading:
+                self.reloading.start()
             self._started = True
             log.info("started", extra={"resumed": resumed, "version": __version__})
 
@@ -68,13 +84,65 @@ class Guardian:
     async def stop(self) -> None:
         """Finish or park every open settle, then let go of everything."""
         self.drain()
+        if self.reloading:
+            await self.reloading.stop()
+        await self._housekeeping.stop()
         await self.parts.tasks.finish(DRAIN_S)
+        await self.settle.replicas.stop()
+        await self.parts.tokens.close()
         for watcher in self.parts.watchers.values():
             await watcher.stop()
         await self.parts.facilitators.close()
         await self.parts.store.close()
         await asyncio.to_thread(self.parts.telemetry.shutdown)
         log.info("stopped")
+
+    async def adopt(self, policy: Policy) -> int:
+        """Put another policy in force for what begins from now on; its number, counting up.
+
+        Raises PolicyError where a secret that it names is missing; then nothing has changed.
+        """
+        old = self.parts.generation
+        secrets = _credentials(policy)
+        facilitators, unused = old.facilitators.replaced(_members(policy, self._transport))
+        new = Generation(policy, facilitators, credentials=secrets, number=old.number + 1)
+        self.parts.generation = new
+        await self._watch_as(old.policy, policy)
+        self.parts.telemetry.policy_applied(new.number, policy.networks)
+        self.parts.tasks.spawn(self._retire(old, unused), "retire")
+        return new.number
+
+    async def _watch_as(self, old: Policy, new: Policy) -> None:
+        """Watchers as the new policy wants them. One that it names no longer goes on: payments that
+        were recorded as watched may still be in doubt, and only the chain settles that."""
+        for name in new.networks:
+            watcher = self.parts.watchers.get(Network(name))
+            if not new.network(name).rpc:
+                if watcher is not None:
+                    log.warning(
+                        "the policy names no rpc any more; the watch goes on", extra={"network": name}
+                    )
+                continue
+            if watcher is not None and _chain_facts(old, name) == _chain_facts(new, name):
+                continue
+            self.parts.watchers[Network(name)] = fresh = _watcher(name, new, self.parts.telemetry)
+            await fresh.start()
+            self.settle.rewatch(name)
+            if watcher is not None:
+                await watcher.stop()
+
+    async def _retire(self, old: Generation, unused: tuple[Facilitator, ...]) -> None:
+        """Close what the old policy alone had in use, once the requests that began with it have ended."""
+        await self.parts.facilitators.start()
+        await old.facilitators.stop()
+        await old.ended()
+        for facilitator in unused:
+            await facilitator.close()
+
+    def _policy_state(self) -> dict[str, object]:
+        if self.reloading:
+            return self.reloading.state()
+        return {"version": self.parts.generation.number, "file": None, "refused": None}
 
 
 def build(
@@ -84,30 +152,75 @@ def build(
     transport: httpx.AsyncBaseTransport | None = None,
     telemetry: Telemetry | None = None,
 ) -> Guardian:
-    """A guardian from its policy and store; `transport` replaces the network in tests."""
+    """A guardian from its policy and store; `transport` replaces the network in tests. Raises PolicyError."""
     telemetry = telemetry or Telemetry.create(service_version=__version__, networks=tuple(policy.networks))
-    circuits = _circuits(policy, telemetry)
-    members = [Facilitator(f.name, f.url, transport=transport) for f in policy.facilitators]
-    return Guardian(
-        Parts(
-            policy=policy,
-            store=store,
-            facilitators=Facilitators(members, circuits, clock=time.monotonic),
-            circuits=circuits,
-            watchers={Network(name): _watcher(name, policy) for name, n in policy.networks.items() if n.rpc},
-            telemetry=telemetry,
-        )
+    telemetry.policy_applied(1, policy.networks)
+
+    def in_force(key: CircuitKey) -> CircuitSettings:
+        chosen = parts.policy.in_force(key.network, key.facilitator).circuit
+        return CircuitSettings(chosen.failure_threshold, chosen.recovery_time_s, chosen.half_open_trials)
+
+    def changed(key: CircuitKey, state: str) -> None:
+        telemetry.circuit_changed(key.facilitator, key.network, key.operation, state)
+        log.warning("circuit %s", state, extra=key._asdict())
+        guardian.settle.replicas.tell_circuit(key, state)
+
+    def headers_for(facilitator: Facilitator, headers: RawHeaders) -> RawHeaders:
+        own = meant_for(facilitator, parts.generation, headers)
+        return parts.generation.headers_for(facilitator, "GET", "/supported", own)
+
+    def silent(name: str, why: str) -> None:
+        log.warning("a facilitator does not answer /supported", extra={"facilitator": name, "why": why})
+
+    def endpoints(network: Network) -> Endpoints | None:
+        watcher = parts.watchers.get(network)
+        return watcher.endpoints if watcher else None
+
+    circuits = Circuits(time.monotonic, in_force, changed)
+    facilitators = Facilitators(
+        _members(policy, transport),
+        circuits,
+        clock=time.monotonic,
+        headers_for=headers_for,
+        on_fault=silent,
     )
+    parts = Parts(
+        generation=Generation(policy, facilitators, credentials=_credentials(policy)),
+        store=store,
+        circuits=circuits,
+        watchers={
+            Network(name): _watcher(name, policy, telemetry)
+            for name in policy.networks
+            if policy.network(name).rpc
+        },
+        tokens=Tokens(endpoints, clock=time.monotonic),
+        telemetry=telemetry,
+    )
+    guardian = Guardian(parts, transport)
+    guardian.settle.replicas.circuit = circuits.impose
+    return guardian
+
+
+def build_from(
+    file: PolicyFile, loaded: Loaded, store: Store, *, transport: httpx.AsyncBaseTransport | None = None
+) -> Guardian:
+    """A guardian that follows its policy file. Raises PolicyError."""
+    guardian = build(loaded.policy, store, transport=transport)
+    guardian.reloading = Reloading(file, loaded, guardian.adopt, guardian.parts.telemetry)
+    return guardian
 
 
 def create_app(policy: Policy | str | Path, *, store: str = "sqlite:///guardian.db") -> Starlette:
     """The data port as one ASGI application, to be served or mounted inside another.
 
-    policy: a policy or the path of its file; store: a store URL. Starts with the lifespan, or, where
-    a host application runs none for what it mounts, with the first request. Raises PolicyError.
+    policy: a policy or the path of its file, which is followed; store: a store URL. Starts with the
+    lifespan, or, where a host application runs none for what it mounts, with the first request. Raises
+    PolicyError.
     """
-    loaded = policy if isinstance(policy, Policy) else load_policy(policy)
-    return mountable(build(loaded, open_store(store)))
+    if isinstance(policy, Policy):
+        return mountable(build(policy, open_store(store)))
+    file = PolicyFile(policy)
+    return mountable(build_from(file, file.read(), open_store(store)))
 
 
 def mountable(guardian: Guardian) -> Starlette:
@@ -136,32 +249,60 @@ class StartsOnDemand:
         await self._guardian.data(scope, receive, send)
 
 
-def _circuits(policy: Policy, telemetry: Telemetry) -> Circuits:
-    def changed(key: CircuitKey, state: str) -> None:
-        telemetry.circuit_changed(key.facilitator, key.network, key.operation, state)
-        log.warning("circuit %s", state, extra=key._asdict())
+def _credentials(policy: Policy) -> dict[str, Credentials]:
+    return {one.name: credentials(one.auth, os.environ) for one in policy.facilitators if one.auth}
 
-    return Circuits(
-        time.monotonic,
-        failure_threshold=policy.circuit.failure_threshold,
-        recovery_time_s=policy.circuit.recovery_time_s,
-        half_open_trials=policy.circuit.half_open_trials,
-        on_change=changed,
+
+def _members(policy: Policy, transport: httpx.AsyncBaseTransport | None) -> list[Member]:
+    return [
+        _member(policy, one, place if one.order is None else one.order, transport)
+        for place, one in enumerate(policy.facilitators)
+    ]
+
+
+def _member(
+    policy: Policy, one: FacilitatorPolicy, order: int, transport: httpx.AsyncBaseTransport | None
+) -> Member:
+    profile = policy.profile_of(one.name)
+    failover_to = one.failover_to
+    if failover_to is None and profile.failover_to is not None:
+        fitting = (other.name for other in policy.facilitators if other.profile in profile.failover_to)
+        failover_to = tuple(fitting)
+    return Member(
+        Facilitator(one.name, one.url, transport=transport),
+        order=order,
+        weight=one.weight,
+        max_settles=one.max_settles,
+        pace=one.pace or profile.limits.pace,
+        failover_to=failover_to,
     )
 
 
-def _watcher(name: str, policy: Policy) -> Watcher:
+def _chain_facts(policy: Policy, name: str) -> tuple[object, ...]:
+    """What a watcher is made of."""
+    found = policy.network(name)
+    return found.rpc, found.block_time_s, found.confirmations, found.finality
+
+
+def _watcher(name: str, policy: Policy, telemetry: Telemetry) -> Watcher:
     network = policy.network(name)
 
     def blind(why: str) -> None:
         log.warning("the chain cannot be read", extra={"network": name, "why": why})
 
+    def called(method: str, outcome: str, seconds: float) -> None:
+        telemetry.rpc_call(name, method, outcome, seconds)
+
+    def head(number: int) -> None:
+        telemetry.watcher_head(name, number)
+
     return Watcher(
         Network(name),
-        Endpoints(Network(name), network.rpc, clock=time.monotonic, on_error=blind),
+        Endpoints(Network(name), network.rpc, clock=time.monotonic, on_error=blind, on_call=called),
         block_time_s=network.block_time_s,
         confirmations=network.confirmations,
         finality_blocks=network.finality,
         clock=time.time,
         on_error=blind,
+        on_head=head,
     )

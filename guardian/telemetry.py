@@ -282,6 +282,9 @@ class Telemetry:
         if version > 1:
             self._reloads.add(("applied",))
 
+    def policy_restored(self) -> None:
+        self._policy_refused.put((), 0)
+
     def policy_refused(self) -> None:
         self._policy_refused.put((), 1)
         self._reloads.add(("refused",))

@@ -8,7 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.types import Receive, Scope, Send
 
+from guardian.edge.callers import Door, Refusal, RefusalLog
 from guardian.edge.http import (
+    Headers,
     HttpCall,
     TooLarge,
     Unfinished,
@@ -22,15 +24,20 @@ from guardian.edge.views import payment_view
 from guardian.errors import BadPayment, NotSent, ReplyLost, StoreUnavailable
 from guardian.facilitator.client import Facilitator
 from guardian.facilitator.headers import content_length
-from guardian.flow.parts import Parts, log
+from guardian.flow.parts import Generation, Parts, log
 from guardian.flow.settle import SettleFlow
 from guardian.flow.verify import VerifyFlow
+from guardian.wire.payment import read_payment
 
 PASS_TIMEOUT_S = 60.0
 MAX_PASSED_BYTES = 16 * 1024 * 1024
 """Request bodies of the other paths (discovery, validate) are small; nobody uploads through here."""
 
-RETRY_LATER = ((b"retry-after", b"5"),)
+MAX_OPEN_SETTLEMENTS = 20_000
+"""Each keeps its body in memory until the chain has spoken, some 10 kB; a busy guardian has some hundred."""
+
+RETRY_LATER_S = 5
+RETRY_LATER = ((b"retry-after", b"%d" % RETRY_LATER_S),)
 
 
 class FacilitatorPlane:
@@ -40,35 +47,72 @@ class FacilitatorPlane:
         self._parts = parts
         self._settle = settle
         self._verify = verify
-        self._prefixes = _prefixes({f.name: f.url for f in parts.policy.facilitators})
+        self._prefixes: tuple[Generation | None, dict[str, str]] = (None, {})
+        self._door = Door(on_refusal=RefusalLog(log))
+        self._door.use(parts.policy.callers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        only, path = self._resolve(raw_path(scope))
+        with self._parts.generation as generation:
+            callers = generation.policy.callers
+            if not callers.active:
+                return await self._serve(generation, scope, receive, send)
+            with self._door.enter(callers, scope) as entry:
+                scope = {**scope, "headers": entry.headers}
+                await self._serve(generation, scope, receive, send, entry.refusal)
+
+    async def _serve(
+        self,
+        generation: Generation,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        refusal: Refusal | None = None,
+    ) -> None:
+        only, path = self._resolve(generation, raw_path(scope))
         method, meant = scope["method"], _meant(path)
-        if method == "POST" and meant in ("/settle", "/verify"):
-            await self._payment(meant, only, scope, receive, send)
+        settles = method == "POST" and meant == "/settle"
+        if refusal and not (settles and refusal.passing):
+            await _turn_away(send, meant, refusal)
+        elif settles or (method == "POST" and meant == "/verify"):
+            await self._payment(meant, only, generation, scope, receive, send, refusal)
         elif method == "GET" and meant == "/supported" and not only:
-            await self._supported(scope, send)
+            await self._supported(generation, scope, send)
         elif method == "GET" and path.startswith("/payments/") and not only:
             await self._status(path.removeprefix("/payments/"), send)
         else:
-            await self._pass(only, path, scope, receive, send)
+            await self._pass(generation, only, path, scope, receive, send)
 
-    def _resolve(self, path: str) -> tuple[str, str]:
+    def _resolve(self, generation: Generation, path: str) -> tuple[str, str]:
         """The facilitator that the path names, or none, and the path below it."""
-        for prefix, name in self._prefixes.items():
+        of, prefixes = self._prefixes
+        if of is not generation:
+            prefixes = _prefixes({f.name: f.url for f in generation.policy.facilitators})
+            self._prefixes = (generation, prefixes)
+        for prefix, name in prefixes.items():
             if path == prefix or path.startswith(prefix + "/"):
                 return name, path.removeprefix(prefix) or "/"
         return "", path
 
-    async def _payment(self, path: str, only: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _payment(
+        self,
+        path: str,
+        only: str,
+        generation: Generation,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        refusal: Refusal | None,
+    ) -> None:
         try:
             body = await read_body(receive)
         except TooLarge:
             return await _refuse(send, 413, path, "body", "over 1 MiB", "send the payment alone")
         except (Unfinished, TimeoutError):
             return await _refuse(send, 400, path, "body", "an unfinished body", "send it whole")
-        call = HttpCall(body, forwarded(scope["headers"]), only, receive, send)
+        refusal = refusal or (self._full() if path == "/settle" else None)
+        if refusal and not self._under_way(body):
+            return await _turn_away(send, path, refusal)
+        call = HttpCall(body, forwarded(scope["headers"]), only, generation, receive, send)
         try:
             await (self._settle.settle(call) if path == "/settle" else self._verify.verify(call))
         except BadPayment as fault:
@@ -82,9 +126,24 @@ class FacilitatorPlane:
         finally:
             call.close()
 
-    async def _supported(self, scope: Scope, send: Send) -> None:
+    def _full(self) -> Refusal | None:
+        """Nobody may fill the memory with payments that are in doubt."""
+        if (count := len(self._settle.lives)) < MAX_OPEN_SETTLEMENTS:
+            return None
+        cure = f"send this again in {RETRY_LATER_S} s; nothing was sent"
+        return Refusal(503, "guardian_busy", "settlements", f"{count} open ones", cure, RETRY_LATER_S)
+
+    def _under_way(self, body: bytes) -> bool:
+        """Whether a refused /settle asks for one that is open here: it only waits for that one's answer,
+        and sent away it would be taken for failed."""
         try:
-            reply = await self._parts.facilitators.supported(forwarded(scope["headers"]))
+            return read_payment(body).key in self._settle.lives
+        except BadPayment:
+            return False
+
+    async def _supported(self, generation: Generation, scope: Scope, send: Send) -> None:
+        try:
+            reply = await generation.facilitators.supported(forwarded(scope["headers"]))
         except (NotSent, ReplyLost) as fault:
             return await write_json(send, 502, {"error": f"no facilitator answered /supported: {fault}"})
         await write(send, reply.status, reply.headers, reply.body)
@@ -99,11 +158,16 @@ class FacilitatorPlane:
             return await write_json(send, 404, {"error": "no such payment", "field": "id", "found": id[:64]})
         await write_json(send, 200, payment_view(record))
 
-    async def _pass(self, only: str, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        facilitator = self._parts.facilitators.named(only or self._parts.policy.facilitators[0].name)
-        assert facilitator is not None
+    async def _pass(
+        self, generation: Generation, only: str, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        every = generation.facilitators.all
+        facilitator = generation.facilitators.named(only) if only else every[0] if every else None
+        if facilitator is None:
+            about = {"error": "no such path: the policy names no facilitator", "field": "path", "found": path}
+            return await write_json(send, 404, about)
         try:
-            await _stream(facilitator, path, scope, receive, send)
+            await _stream(generation, facilitator, path, scope, receive, send)
         except NotSent as fault:
             await write_json(
                 send, 502, {"error": f"facilitator {facilitator.name} cannot be reached: {fault}"}
@@ -112,8 +176,11 @@ class FacilitatorPlane:
             await write_json(send, 504, {"error": f"facilitator {facilitator.name} gave no reply: {fault}"})
 
 
-async def _stream(facilitator: Facilitator, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-    headers = forwarded(scope["headers"]) + content_length(scope["headers"])
+async def _stream(
+    generation: Generation, facilitator: Facilitator, path: str, scope: Scope, receive: Receive, send: Send
+) -> None:
+    own = generation.headers_for(facilitator, scope["method"], path, forwarded(scope["headers"]))
+    headers = [*own, *content_length(scope["headers"])]
     body = _body(receive) if _has_body(scope) else None
     reply = await facilitator.stream(
         scope["method"], path, scope.get("query_string", b""), headers, body, timeout_s=PASS_TIMEOUT_S
@@ -155,20 +222,28 @@ async def _refuse(
     field: str,
     found: str,
     cure: str,
-    headers: tuple[tuple[bytes, bytes], ...] = (),
+    headers: Headers = (),
+    reason: str = "invalid_payload",
 ) -> None:
     """A body that both SDK models and people can read; nothing was sent."""
     text = f"{field}: found {found}; {cure}"
     about = {"error": text, "field": field, "found": found, "cure": cure}
     settle = {
         "success": False,
-        "errorReason": "invalid_payload",
+        "errorReason": reason,
         "errorMessage": text,
         "transaction": "",
         "network": "",
     }
-    verify = {"isValid": False, "invalidReason": "invalid_payload", "invalidMessage": text, "payer": ""}
-    await write_json(send, status, (settle if path == "/settle" else verify) | about, headers)
+    verify = {"isValid": False, "invalidReason": reason, "invalidMessage": text, "payer": ""}
+    shapes: dict[str, dict[str, object]] = {"/settle": settle, "/verify": verify}
+    await write_json(send, status, shapes.get(path, {}) | about, headers)
+
+
+async def _turn_away(send: Send, path: str, refusal: Refusal) -> None:
+    """A caller that may not come in, or not now."""
+    about = (refusal.field, refusal.found, refusal.cure)
+    await _refuse(send, refusal.status, path, *about, refusal.headers, refusal.reason)
 
 
 def _meant(path: str) -> str:

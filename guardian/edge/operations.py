@@ -10,20 +10,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from guardian.edge.views import settlement_view
-from guardian.errors import ChainUnavailable, GuardianError, StoreUnavailable
+from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.flow.parts import Parts
 from guardian.settlement.states import Money
 
 MAX_PAGE = 1000
 
 
-def operations_app(parts: Parts, draining: Callable[[], bool]) -> Starlette:
-    """The ASGI application of the operations port."""
-    api = Operations(parts, draining)
+def operations_app(
+    parts: Parts, draining: Callable[[], bool], policy: Callable[[], dict[str, object]]
+) -> Starlette:
+    """The ASGI application of the operations port. policy: which one is in force, which was refused."""
+    api = Operations(parts, draining, policy)
     routes = [
         Route("/healthz", api.health),
         Route("/readyz", api.ready),
         Route("/metrics", api.metrics),
+        Route("/api/policy", api.policy),
         Route("/api/settlements", api.settlements),
         Route("/api/settlements/{id}", api.settlement),
     ]
@@ -33,8 +36,11 @@ def operations_app(parts: Parts, draining: Callable[[], bool]) -> Starlette:
 class Operations:
     """Answers the operations port."""
 
-    def __init__(self, parts: Parts, draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, parts: Parts, draining: Callable[[], bool], policy: Callable[[], dict[str, object]]
+    ) -> None:
         self._parts = parts
+        self._policy = policy
         self._draining = draining
 
     async def health(self, request: Request) -> Response:
@@ -62,11 +68,12 @@ class Operations:
         return None
 
     async def _facilitator_fault(self) -> str | None:
-        try:
-            await self._parts.facilitators.supported()
-        except GuardianError as fault:
-            return f"no facilitator answers: {fault}"
-        return None
+        """One of them at least could be reached when it was last asked; the background asks."""
+        facilitators = self._parts.facilitators
+        silent = facilitators.silent
+        if len(silent) < len(facilitators.all) or not facilitators.all:
+            return None
+        return "no facilitator answers: " + "; ".join(f"{name}: {why}" for name, why in silent.items())
 
     async def _rpc_fault(self) -> str | None:
         """One network with a dead RPC must not take the others down: all dead is not ready."""
@@ -98,6 +105,10 @@ class Operations:
             before=float(query["before"]) if "before" in query else None,
         )
         return _json(200, {"settlements": [settlement_view(record) for record in records]})
+
+    async def policy(self, request: Request) -> Response:
+        """The policy in force: version, hash, time; and the file that was refused, with its fault."""
+        return _json(200, self._policy())
 
     async def settlement(self, request: Request) -> Response:
         """One record with its audit trail, by id or key."""

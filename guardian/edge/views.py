@@ -2,6 +2,7 @@
 
 import msgspec
 
+from guardian.logs import redact
 from guardian.settlement.record import Settlement
 
 ACTION = {
@@ -29,7 +30,7 @@ def payment_view(record: Settlement) -> dict[str, object]:
         "reportedTransaction": record.hint or "",
         "watched": record.watched,
         "orphan": record.orphan,
-        "reason": record.reason,
+        "reason": redact(record.reason),
         "createdAt": record.created_at,
         "updatedAt": record.updated_at,
     }
@@ -40,11 +41,17 @@ def settlement_view(record: Settlement) -> dict[str, object]:
     shown = {
         name: getattr(record, name) for name in record.__struct_fields__ if name not in ("body", "events")
     }
-    events = [msgspec.to_builtins(event) for event in record.events]
+    # A careless facilitator's error text may quote all that it was sent.
+    said = {name: redact(getattr(record, name)) for name in ("reason", "message", "resource")}
+    events = [msgspec.to_builtins(event) | {"note": redact(event.note)} for event in record.events]
     # Amounts exceed what JSON numbers hold exactly, so they travel as decimal strings.
-    return shown | {
-        "amount": str(record.amount),
-        "orphan": record.orphan,
-        "unpaid": record.unpaid,
-        "events": events,
-    }
+    return (
+        shown
+        | said
+        | {
+            "amount": str(record.amount),
+            "orphan": record.orphan,
+            "unpaid": record.unpaid,
+            "events": events,
+        }
+    )

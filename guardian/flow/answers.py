@@ -4,6 +4,9 @@ Always a complete body under HTTP 200 (measured: the SDKs turn anything else int
 lose reason and hash).
 """
 
+import orjson
+
+from guardian.settlement.preflight import Finding
 from guardian.settlement.record import Settlement
 from guardian.wire.payment import Payment
 from guardian.wire.reply import (
@@ -11,6 +14,7 @@ from guardian.wire.reply import (
     read_settle_reply,
     write_settle_failure,
     write_settle_success,
+    write_verify_invalid,
 )
 
 DUPLICATE = "duplicate_settlement"
@@ -66,6 +70,34 @@ def pending(record: Settlement, hint: str | None = None) -> bytes:
     return _failure(
         record, record.reason or "unexpected_settle_error", f"{record.message} {status}".strip(), None
     )
+
+
+def refused_by_preflight(payment: Payment, finding: Finding) -> bytes:
+    """Nothing was sent: what is wrong, and what to change."""
+    body = write_settle_failure(
+        reason=finding.reason,
+        message=_sentence(finding),
+        transaction="",
+        network=payment.network_as_sent,
+        payer=payment.payer,
+    )
+    return _with_finding(body, finding)
+
+
+def invalid_by_preflight(payment: Payment, finding: Finding) -> bytes:
+    """The same on /verify."""
+    body = write_verify_invalid(reason=finding.reason, message=_sentence(finding), payer=payment.payer)
+    return _with_finding(body, finding)
+
+
+def _sentence(finding: Finding) -> str:
+    return f"{finding.field}: found {finding.found}, expected {finding.expected}; {finding.cure}"
+
+
+def _with_finding(body: bytes, finding: Finding) -> bytes:
+    """Beside the sentence, which is for people, the same as keys for programs; SDKs pass over them."""
+    about = {"field": finding.field, "found": finding.found, "expected": finding.expected}
+    return orjson.dumps(orjson.loads(body) | about | {"cure": finding.cure})
 
 
 def no_reply(payment: Payment, message: str) -> bytes:

@@ -5,11 +5,12 @@ seen by those who wait. No HTTP, no chain: facts come in, the record moves.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from guardian.errors import StoreUnavailable
+from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.flow.parts import Generation, log
 from guardian.settlement.record import Settlement, after_answer, after_money, noted
 from guardian.settlement.states import IN_DOUBT, MONEY, OPEN, PAID, UNPAID, Answer, AnswerEvent, MoneyEvent
 from guardian.store.protocol import Store
@@ -17,13 +18,21 @@ from guardian.store.protocol import Store
 Headers = Sequence[tuple[bytes, bytes]]
 Clock = Callable[[], float]
 
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0
+"""Between two tries to record what is known while the store is away."""
+
+MAX_CONFLICTS = 20
+"""Moves of one record by others between our reading and our writing: each of them is progress."""
+
 
 class Live:
     """A settlement that somebody waits for or that is not final yet.
 
     record: what the store holds; only set once `claimed`. headers: the caller's, kept in memory
-    only because they may hold keys; only: the one facilitator its path named, or empty. callers:
-    how many wait; sending: how many attempts are under way; unsent: why nothing could be sent.
+    only because they may hold keys; only: the one facilitator its path named, or empty; unfit: those
+    that it must not go to; generation: the policy that it began with; sent: whether anything has left in
+    this process. callers: how many wait; sending: how many attempts are under way; unsent: why nothing
+    could be sent.
     """
 
     record: Settlement
@@ -41,6 +50,9 @@ class Live:
         self.claiming = asyncio.Lock()
         self.headers: Headers = ()
         self.only = ""
+        self.unfit: frozenset[str] = frozenset()
+        self.generation: Generation | None = None
+        self.sent = False
         self.reply_headers: Headers = ()
         self.reply_body = b""
         self.driven = False
@@ -50,6 +62,7 @@ class Live:
         self.resends = 0
         self.callers = 0
         self.told_of_orphan = False
+        self.delivered = False
         self.handing_out = asyncio.Lock()
         self._store = store
         self._clock = clock
@@ -61,6 +74,11 @@ class Live:
     def paid(self) -> bool:
         """The money moved, by a facilitator's word or the chain's."""
         return self.record.money in PAID
+
+    @property
+    def handed_out(self) -> bool:
+        """Somebody was handed the success, even if that could not be recorded yet."""
+        return self.delivered or self.record.answer is Answer.ACCEPTED
 
     @property
     def final(self) -> bool:
@@ -77,45 +95,89 @@ class Live:
 
         A fact that comes too late to matter (a reply after the chain has spoken) is no error.
         """
-        async with self._moving:
+
+        def next() -> Settlement | None:
             if event not in MONEY[self.record.money]:
-                return False
-            await self._write(after_money(self.record, event, now=self._clock(), note=note, **changes))
-            return True
+                return None
+            return after_money(self.record, event, now=self._clock(), note=note, **changes)
+
+        return await self._move(next)
 
     async def answered(self, event: AnswerEvent, note: str = "", /, **changes: object) -> None:
         """Record what a caller was told. Nothing moves once the success was handed out."""
-        async with self._moving:
+
+        def next() -> Settlement | None:
             if self.record.answer is Answer.ACCEPTED:
-                return
-            await self._write(after_answer(self.record, event, now=self._clock(), note=note, **changes))
+                return None
+            return after_answer(self.record, event, now=self._clock(), note=note, **changes)
+
+        await self._move(next)
 
     async def fact(self, name: str, note: str = "", /, **changes: object) -> None:
         """Add facts without a move, where they are news."""
-        async with self._moving:
+
+        def next() -> Settlement | None:
             if all(getattr(self.record, field) == value for field, value in changes.items()):
-                return
-            await self._write(noted(self.record, name, now=self._clock(), note=note, **changes))
+                return None
+            return noted(self.record, name, now=self._clock(), note=note, **changes)
+
+        await self._move(next)
+
+    async def taken_up(self, left_by: str, by: str) -> bool:
+        """Have another replica drive it; False where somebody else was first."""
+
+        def next() -> Settlement | None:
+            if self.record.owner != left_by:
+                return None
+            note = f"{left_by or 'its process'} has gone"
+            return noted(self.record, "taken_up", now=self._clock(), note=note, owner=by)
+
+        return await self._move(next)
 
     async def restart(self, fresh: Settlement) -> bool:
         """Begin again after a definitive, untainted failure; the audit trail goes on."""
-        async with self._moving:
+
+        def next() -> Settlement | None:
             if self.record.tainted or self.record.money not in UNPAID:
-                return False
+                return None
             new = msgspec.structs.replace(
                 fresh,
                 version=self.record.version + 1,
                 created_at=self.record.created_at,
                 events=self.record.events,
             )
-            await self._write(noted(new, "presented_again", now=self._clock()))
-            return True
+            return noted(new, "presented_again", now=self._clock())
 
-    async def _write(self, new: Settlement) -> None:
-        await self._store.update(self.record, new)
-        old, self.record = self.record, new
-        self.wake()
-        self._moved(self, old)
+        return await self._move(next)
+
+    async def refresh(self) -> None:
+        """Read what another replica has written."""
+        async with self._moving:
+            await self._read_again()
+
+    async def _move(self, next: Callable[[], Settlement | None]) -> bool:
+        """Write the next version, decided anew where another replica's came first; False: no move."""
+        async with self._moving:
+            for _ in range(MAX_CONFLICTS):
+                new = next()
+                if new is None:
+                    return False
+                try:
+                    await self._store.update(self.record, new)
+                except StaleRecord:
+                    await self._read_again()
+                    continue
+                old, self.record = self.record, new
+                self.wake()
+                self._moved(self, old)
+                return True
+        raise StoreUnavailable(f"{self.record.id} is being moved by others all the time")
+
+    async def _read_again(self) -> None:
+        found = await self._store.get(self.key)
+        if found is not None and found.version > self.record.version:
+            self.record = found
+            self.wake()
 
     def wake(self) -> None:
         """Let everybody who waits look again."""
@@ -134,6 +196,18 @@ class Live:
         finally:
             timer.cancel()
             self._waiting.discard(future)
+
+
+async def until_recorded(move: Callable[[], Awaitable[None]]) -> None:
+    """What is known must not be lost because the store is away: try until it has been written."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        try:
+            return await move()
+        except StoreUnavailable as fault:
+            log.error("the store is away; this is recorded as soon as it is back", extra={"why": str(fault)})
+        await asyncio.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 def _release(future: "asyncio.Future[None]") -> None:

@@ -6,14 +6,19 @@ whether anybody was still there to hear it.
 
 import asyncio
 import logging
+import secrets
+import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
+from guardian.chain.token import Tokens
 from guardian.chain.watcher import Watcher
+from guardian.facilitator.auth import Credentials
 from guardian.facilitator.choice import Facilitators
 from guardian.facilitator.circuit import Circuits
+from guardian.facilitator.client import Facilitator
 from guardian.policy.model import Policy
 from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
@@ -23,15 +28,65 @@ Headers = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger("guardian")
 
 
+class Generation:
+    """One policy and what it names, from its loading until another one came and its requests ended.
+
+    A request keeps the generation that it began with. number: counts up with each policy in force.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        facilitators: Facilitators,
+        *,
+        credentials: Mapping[str, Credentials] | None = None,
+        number: int = 1,
+    ) -> None:
+        """credentials: by facilitator, for those that the policy gives some."""
+        self.policy = policy
+        self.facilitators = facilitators
+        self.number = number
+        self._credentials = credentials or {}
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    def headers_for(
+        self, facilitator: Facilitator, method: str, path: str, headers: Headers, *, repeated: bool = False
+    ) -> Headers:
+        """What a facilitator is sent: the caller's headers, with the policy's credentials where wanted."""
+        own = self._credentials.get(facilitator.name)
+        if own is None:
+            return headers
+        return own.headers(method, facilitator.url + path, headers, repeated=repeated)
+
+    def __enter__(self) -> Self:
+        """Keep what this generation names open until the block is left."""
+        self._users += 1
+        self._unused.clear()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._users -= 1
+        if not self._users:
+            self._unused.set()
+
+    async def ended(self) -> None:
+        """Nobody is using it now."""
+        await self._unused.wait()
+
+
 class Call(Protocol):
     """One caller of /verify or /settle.
 
-    body and headers as received; only: the one facilitator the path names, or empty.
+    body and headers as received; only: the one facilitator the path names, or empty; generation: the
+    policy in force when it came.
     """
 
     body: bytes
     headers: Headers
     only: str
+    generation: Generation
 
     @property
     def gone(self) -> bool:
@@ -69,13 +124,25 @@ class Tasks:
 
 @dataclass(slots=True)
 class Parts:
-    """Everything below the flows. watchers: by CAIP-2 network; clock: Unix seconds."""
+    """Everything below the flows. generation: of the policy in force for new requests; watchers: by
+    CAIP-2 network; clock: Unix seconds; replica: this process' name among those on its store."""
 
-    policy: Policy
+    generation: Generation
     store: Store
-    facilitators: Facilitators
     circuits: Circuits
     watchers: dict[Network, Watcher]
+    tokens: Tokens
     telemetry: Telemetry
     clock: Callable[[], float] = time.time
+    replica: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(4)}")
     tasks: Tasks = field(default_factory=Tasks)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force for what begins now."""
+        return self.generation.policy
+
+    @property
+    def facilitators(self) -> Facilitators:
+        """The facilitators that what begins now may ask."""
+        return self.generation.facilitators

@@ -13,7 +13,7 @@ from guardian.flow.parts import Call, Parts, log
 from guardian.flow.signatures import Signatures
 from guardian.settlement.purchase import same_purchase
 from guardian.settlement.record import Settlement
-from guardian.settlement.states import IN_DOUBT, Answer, AnswerEvent
+from guardian.settlement.states import IN_DOUBT, AnswerEvent
 from guardian.wire.payment import Payment
 
 if TYPE_CHECKING:
@@ -32,9 +32,8 @@ class Purchases:
         self._signatures = signatures
         self._flow = flow
 
-    @property
-    def _reuses(self) -> bool:
-        return self._parts.policy.settle.reuse_orphans != "off"
+    def _reuse(self, of: Settlement | Payment) -> str:
+        return self._parts.policy.network(of.network).settle.reuse_orphans
 
     async def before(self, record: Settlement) -> list[Settlement]:
         """Payments of the same purchase that stand before this one, oldest first."""
@@ -51,7 +50,7 @@ class Purchases:
         return list(self._matching(found, payment))
 
     def _matching(self, found: Iterable[Settlement], record: Settlement | Payment) -> Iterable[Settlement]:
-        reuse, now = self._parts.policy.settle.reuse_orphans, self._parts.clock()
+        reuse, now = self._reuse(record), self._parts.clock()
         for first in found:
             if first.key == record.key or first.paid_by or not (first.orphan or first.money in IN_DOUBT):
                 continue
@@ -67,24 +66,30 @@ class Purchases:
         if live.record.paid_by:
             return await self._answered_as_bound(live, payment, call)
         while before := await self.before(live.record):
-            first = await self._flow.attach(before[0])
+            first = await self._attach(before[0])
             first.callers += 1
             try:
                 await self._flow.hold(first, call, begun)
                 if call.gone or not first.final:
                     await self._not_yet(live, first, call)
                     return True
-                if first.paid and self._reuses and await self._paid_by(live, first, payment, call):
+                reuses = self._reuse(live.record) != "off"
+                if first.paid and reuses and await self._paid_by(live, first, payment, call):
                     return True
             finally:
                 first.callers -= 1
-                self._flow.forget(first)
+                self._flow.lives.forget(first)
         return False
+
+    async def _attach(self, record: Settlement) -> Live:
+        first = await self._flow.lives.attach(record)
+        self._flow.watch.begin(first)
+        return first
 
     async def _answered_as_bound(self, live: Live, payment: Payment, call: Call) -> bool:
         """A payload once bound to an earlier payment is never settled itself, whatever comes."""
         bound_to = await self._parts.store.get(live.record.paid_by)
-        first = await self._flow.attach(bound_to) if bound_to else None
+        first = await self._attach(bound_to) if bound_to else None
         if first is None or not first.paid or not await self._paid_by(live, first, payment, call):
             await call.answer(200, (), answers.duplicate(live.record))
         return True
@@ -97,8 +102,8 @@ class Purchases:
 
     async def _paid_by(self, live: Live, first: Live, payment: Payment, call: Call) -> bool:
         """Hand out the first payment's success; only to whoever holds the payer's key."""
-        async with first.handing_out:
-            if first.record.answer is Answer.ACCEPTED:
+        async with self._flow.alone_with(first) as alone:
+            if not alone or first.handed_out:
                 return False
             if not await self._signatures.proven_anew(payment, call):
                 await call.answer(200, (), answers.unproven(live.record))
@@ -108,10 +113,8 @@ class Purchases:
             await live.fact("bound", first.record.id, paid_by=first.record.key)
             delivered = await call.answer(200, (), answers.paid_by_another(live.record, first.record))
             if delivered:
-                await first.answered(
-                    AnswerEvent.DELIVERED, f"for {live.record.id}", replayed_by=live.record.key
-                )
-                await live.answered(AnswerEvent.DELIVERED, f"by {first.record.id}")
+                await self._flow.delivered(first, f"for {live.record.id}", replayed_by=live.record.key)
+                await self._flow.delivered(live, f"by {first.record.id}")
                 self._parts.telemetry.orphan_replayed(live.record.network)
                 log.info("orphan used", extra={"settlement": live.record.id, "paid_by": first.record.id})
             else:

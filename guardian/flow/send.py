@@ -9,10 +9,11 @@ import functools
 import time
 
 from guardian.facilitator.retry import try_again
-from guardian.flow.ask import Question, Tried, ask_each
-from guardian.flow.live import Live
-from guardian.flow.parts import Parts
+from guardian.flow.ask import Question, Tried, ask_each, is_definitive
+from guardian.flow.live import Live, until_recorded
+from guardian.flow.parts import Generation, Parts
 from guardian.flow.watch import Watch
+from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation, Outcome, classify_not_sent
 from guardian.settlement.states import MoneyEvent
 from guardian.wire.names import TxHash
@@ -31,50 +32,61 @@ class Sender:
     def start(self, live: Live) -> None:
         """Send in a task of its own, and watch from the moment a confirmation is overdue."""
         live.sending += 1
-        self._parts.tasks.spawn(self._send(live), "settle")
+        self._parts.tasks.spawn(self._send(live, live.generation or self._parts.generation), "settle")
 
-    async def _send(self, live: Live) -> None:
-        network = self._parts.policy.network(live.record.network)
-        overdue_s = network.confirmation_time_s
-        timer = asyncio.get_running_loop().call_later(overdue_s, self._watch.begin, live)
+    async def _send(self, live: Live, generation: Generation) -> None:
+        in_force = generation.policy.in_force(live.record.network, live.only)
+        timer = asyncio.get_running_loop().call_later(in_force.confirmation_time_s, self._watch.begin, live)
         try:
-            tried = await try_again(
-                functools.partial(self._round, live),
-                again=functools.partial(self._pause_s, live),
-                attempts=self._parts.policy.retry.attempts,
-                deadline=time.monotonic() + self._parts.policy.settle.hold_s,
-                clock=time.monotonic,
-                sleep=asyncio.sleep,
-            )
-            await self._conclude(live, tried)
+            with generation:
+                tried = await try_again(
+                    functools.partial(self._round, live, generation, in_force),
+                    again=functools.partial(self._pause_s, live, in_force),
+                    attempts=in_force.retry.attempts,
+                    deadline=time.monotonic() + in_force.settle.hold_s,
+                    clock=time.monotonic,
+                    sleep=asyncio.sleep,
+                )
+            await until_recorded(functools.partial(self._conclude, live, tried))
         finally:
             timer.cancel()
             live.sending -= 1
             live.wake()
 
-    def _pause_s(self, live: Live, tried: Tried) -> float | None:
+    def _pause_s(self, live: Live, in_force: InForce, tried: Tried) -> float | None:
         """Only what was provably not executed goes again, and only while nothing else is known."""
         if live.record.tainted or live.final:
             return None
         if live.record.valid_before and self._parts.clock() + MARGIN_S > live.record.valid_before:
             return None
-        return tried.pause_s(self._parts.clock())
+        pause_s = tried.pause_s(self._parts.clock())
+        if pause_s is None:
+            return None
+        # Whatever else failed: by the next attempt the facilitator's node has seen the payer's state.
+        return max(pause_s, in_force.post_sign_delay_s)
 
-    async def _round(self, live: Live, number: int) -> Tried:
+    async def _round(self, live: Live, generation: Generation, in_force: InForce, number: int) -> Tried:
         record = live.record
         if live.final:  # the chain has spoken since this round was decided on
             return Tried(classify_not_sent(Operation.SETTLE, "the outcome is known already"))
         question = Question(
+            generation=generation,
             operation=Operation.SETTLE,
+            key=record.key,
             network=record.network,
             scheme=record.scheme,
             x402_version=record.x402_version,
             headers=live.headers,
             body=record.body,
-            timeout_s=self._parts.policy.network(record.network).settlement_timeout_s,
+            wait_s=in_force.settle.hold_s,
             only=live.only,
+            unfit=live.unfit,
+            repeated=live.sent,
+            sent=live.sent,
         )
-        return await ask_each(self._parts, question, lambda: live.record.tainted)
+        tried = await ask_each(self._parts, question, lambda: live.record.tainted)
+        live.sent = tried.sent
+        return tried
 
     async def _conclude(self, live: Live, tried: Tried) -> None:
         verdict = tried.verdict
@@ -86,9 +98,9 @@ class Sender:
         match verdict.outcome:
             case Outcome.SUCCESS:
                 await self._reported(live, tried)
-            case Outcome.PERMANENT if not live.record.tainted:
+            case Outcome.PERMANENT if is_definitive(verdict) and not live.record.tainted:
                 await live.money(MoneyEvent.REFUSED, verdict.rule, **facts)
-            case Outcome.TRANSIENT if not live.record.tainted:
+            case Outcome.TRANSIENT if is_definitive(verdict) and not live.record.tainted:
                 await live.money(MoneyEvent.NOT_SENT, verdict.rule, **facts, reopens=True)
             case _:
                 # Error dumps print the call's arguments: a 32-byte hex may be the nonce, not a hash.

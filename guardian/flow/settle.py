@@ -5,20 +5,29 @@ what the chain did in `flow/watch.py`, how one authorization is sent in `flow/se
 """
 
 import asyncio
+import functools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from guardian.errors import StoreUnavailable
 from guardian.flow import answers
+from guardian.flow.adopt import Adoption
 from guardian.flow.ask import Question, ask_each
-from guardian.flow.live import Live
-from guardian.flow.parts import Call, Parts, log
+from guardian.flow.leading import Leading
+from guardian.flow.live import Live, until_recorded
+from guardian.flow.lives import Lives
+from guardian.flow.parts import Call, Parts
+from guardian.flow.preflight import Preflight
 from guardian.flow.purchase import Purchases
+from guardian.flow.replicas import Replicas, UnusedNonce
 from guardian.flow.send import Sender
 from guardian.flow.signatures import Signatures
-from guardian.flow.watch import Watch, facts
-from guardian.policy.model import NetworkPolicy
+from guardian.flow.watch import Watch
+from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation
+from guardian.settlement.preflight import Finding
 from guardian.settlement.record import Settlement, begun
-from guardian.settlement.states import IN_DOUBT, OPEN, Answer, AnswerEvent, Money, MoneyEvent
+from guardian.settlement.states import OPEN, Answer, AnswerEvent, Money, MoneyEvent
 from guardian.telemetry import SpanName
 from guardian.wire.payment import Method, Payment, read_payment
 
@@ -29,27 +38,54 @@ CALLER_CHECK_S = 1.0
 class SettleFlow:
     """Guards every /settle that passes."""
 
-    def __init__(self, parts: Parts, signatures: Signatures) -> None:
+    def __init__(self, parts: Parts, signatures: Signatures, preflight: Preflight) -> None:
         self._parts = parts
+        self._preflight = preflight
         self._signatures = signatures
-        self._watch = Watch(parts)
-        self._sender = Sender(parts, self._watch)
-        self._watch.send_again = self._sender.start
-        self.lives: dict[str, Live] = {}
+        self.replicas = Replicas(parts)
+        self.watch = Watch(parts, self.replicas)
+        self.lives = Lives(parts, self.watch)
+        self._sender = Sender(parts, self.watch)
+        self.watch.send_again = self._sender.start
         self.draining = False
+        self._join()
         self.purchases = Purchases(parts, signatures, self)
+
+    def _join(self) -> None:
+        """Let the other replicas' words reach this one's parts."""
+        adoption = Adoption(self._parts, self.lives, self._sender, self.watch)
+        leading = Leading(self._parts, self.lives, self.watch)
+        self.replicas.take_up = adoption.adopt_from_all_but
+        self.replicas.lead = leading.lead
+        self.replicas.watch_here = leading.watch_here
+        self.replicas.changed = self._refresh
+        self.replicas.unused = self._unused_elsewhere
+
+    async def _refresh(self, key: str) -> None:
+        live = self.lives.known(key)
+        if live is not None and live.claimed:
+            await live.refresh()
+            self.lives.forget(live)
+
+    def _unused_elsewhere(self, finding: UnusedNonce) -> None:
+        live = self.lives.known(finding.key)
+        if live is not None and live.callers:
+            self.watch.unused(live, finding.in_mempool)
 
     async def settle(self, call: Call) -> None:
         """Settle once, answer once. Raises BadPayment and StoreUnavailable before anything is sent."""
         payment = read_payment(call.body)
         if payment.method is Method.BATCH and not payment.nonce:
             return await self._pass(payment, call)
-        network = self._parts.policy.network(payment.network)
-        live = self._live(payment.key)
+        looked = await self._preflight.look(payment, call)
+        if looked.refusal and not await self._is_known(payment):
+            return await self._refuse(payment, call, looked.refusal)
+        network = call.generation.policy.in_force(payment.network, call.only)
+        live = self.lives.of(payment.key)
         live.callers += 1
         begun = asyncio.get_running_loop().time()
         with self._parts.telemetry.span(SpanName.SETTLE, network=payment.network, scheme=payment.scheme):
-            await self._guarded(live, payment, call, network, begun)
+            await self._guarded(live, payment, call, network, begun, looked.unfit)
         self._parts.telemetry.settle_answered(
             payment.network,
             live.record.facilitator,
@@ -57,49 +93,59 @@ class SettleFlow:
             asyncio.get_running_loop().time() - begun,
         )
 
+    async def _is_known(self, payment: Payment) -> bool:
+        """An authorization with a record is answered from it, whatever has become of it since."""
+        return payment.key in self.lives or await self._parts.store.get(payment.key) is not None
+
+    async def _refuse(self, payment: Payment, call: Call, finding: Finding) -> None:
+        await call.answer(200, (), answers.refused_by_preflight(payment, finding))
+        self._parts.telemetry.settle_answered(payment.network, "", "preflight", 0.0)
+
     async def _guarded(
-        self, live: Live, payment: Payment, call: Call, network: NetworkPolicy, begun: float
+        self,
+        live: Live,
+        payment: Payment,
+        call: Call,
+        network: InForce,
+        begun: float,
+        unfit: frozenset[str],
     ) -> None:
         try:
             blocked = await self._claim(live, payment, call, network)
+            if not live.driven:
+                live.unfit = unfit
             if blocked and await self.purchases.answered(live, payment, call, begun):
                 return
-            self._set_going(live, payment, network)
+            await self._set_going(live, payment, call, network)
             await self.hold(live, call, begun)
             await self._answer(live, payment, call)
         finally:
             live.callers -= 1
-            self.forget(live)
+            self.lives.forget(live)
 
     async def _pass(self, payment: Payment, call: Call) -> None:
         """A batch sweep carries nothing that makes it unique and may rightly be repeated."""
-        question = Question(
-            operation=Operation.SETTLE,
-            network=payment.network,
-            scheme=payment.scheme,
-            x402_version=payment.x402_version,
-            headers=call.headers,
-            body=call.body,
-            timeout_s=self._parts.policy.network(payment.network).settlement_timeout_s,
-            only=call.only,
-        )
+        in_force = call.generation.policy.in_force(payment.network, call.only)
+        question = Question.of(Operation.SETTLE, payment, call, wait_s=in_force.settle.hold_s)
         tried = await ask_each(self._parts, question)
         if tried.reply:
             await call.answer(200, tried.headers, tried.reply.body)
         else:
             await call.answer(200, (), answers.no_reply(payment, tried.verdict.message))
 
-    async def _claim(self, live: Live, payment: Payment, call: Call, network: NetworkPolicy) -> bool:
+    async def _claim(self, live: Live, payment: Payment, call: Call, network: InForce) -> bool:
         """Write the record, or attach to the one there is. True: another payment stands before it."""
         async with live.claiming:
             if not live.claimed:
                 claim = await self._parts.store.claim(self._record(payment, call.body, network))
                 live.record, live.claimed = claim.record, True
+                live.driven = claim.record.owner != self._parts.replica  # another replica drives it
             if live.record.money in OPEN and not live.headers:
-                live.headers, live.only = call.headers, call.only
+                live.headers, live.only, live.generation = call.headers, call.only, call.generation
             if self._may_begin_again(live, payment):
                 await live.restart(self._record(payment, call.body, network))
-                live.driven, live.headers, live.only = False, call.headers, call.only
+                live.driven, live.sent = False, False
+                live.headers, live.only, live.generation = call.headers, call.only, call.generation
         if live.record.paid_by:
             return True
         if live.record.money is Money.IDLE and not live.driven:
@@ -113,12 +159,13 @@ class SettleFlow:
             return False
         return record.reopens or record.signature_hash != payment.signature_hash
 
-    def _set_going(self, live: Live, payment: Payment, network: NetworkPolicy) -> None:
+    async def _set_going(self, live: Live, payment: Payment, call: Call, network: InForce) -> None:
         """Send what nobody has sent yet. In doubt without a watcher, the caller's own repeat goes to
         the same facilitator, as it would without us: only it can reconcile."""
         if live.in_doubt and not live.record.watched and not live.sending:
-            live.only = live.record.facilitator
-            self._sender.start(live)
+            if await self.replicas.first(f"send/{live.key}", network.settlement_timeout_s):
+                live.only, live.generation = live.record.facilitator, call.generation
+                self._sender.start(live)
         elif live.record.money in (Money.IDLE, Money.PENDING) and not live.driven:
             live.driven, live.unsent = True, None
             if live.record.money is Money.PENDING:  # claimed as sent already: no delay is due
@@ -126,7 +173,7 @@ class SettleFlow:
             else:
                 self._parts.tasks.spawn(self._drive(live, payment, network), "drive")
 
-    async def _drive(self, live: Live, payment: Payment, network: NetworkPolicy) -> None:
+    async def _drive(self, live: Live, payment: Payment, network: InForce) -> None:
         if delay_s := self._signatures.delay_s(payment, network):
             await asyncio.sleep(delay_s)
         try:
@@ -138,8 +185,8 @@ class SettleFlow:
 
     async def hold(self, live: Live, call: Call, begun: float, first: Live | None = None) -> None:
         """Keep the caller until there is an answer, the hold is over, or it has left."""
-        settle, loop = self._parts.policy.settle, asyncio.get_running_loop()
-        watched = first or live
+        watched, loop = first or live, asyncio.get_running_loop()
+        settle = call.generation.policy.in_force(live.record.network, call.only).settle
         while not (self._ready(watched) or self.draining or call.gone):
             if watched.unsent:
                 raise watched.unsent
@@ -150,6 +197,8 @@ class SettleFlow:
             if left_s <= 0:
                 return
             await watched.change(min(left_s, CALLER_CHECK_S))
+            if watched.record.owner != self._parts.replica:  # its messages may get lost
+                await watched.refresh()
 
     def _ready(self, live: Live) -> bool:
         record = live.record
@@ -160,7 +209,7 @@ class SettleFlow:
     async def _answer(self, live: Live, payment: Payment, call: Call) -> None:
         if call.gone:
             return await self._left(live)
-        if live.paid or live.record.answer is Answer.ACCEPTED:
+        if live.paid or live.handed_out:
             return await self.hand_out(live, payment, call)
         if live.final:
             await call.answer(200, live.reply_headers, answers.failure(live.record))
@@ -171,26 +220,43 @@ class SettleFlow:
 
     async def hand_out(self, live: Live, payment: Payment, call: Call) -> None:
         """The success, to exactly one caller with a proven signature (law 4)."""
-        async with live.handing_out:
-            if live.record.answer is Answer.ACCEPTED or not await self._signatures.proven(
-                live.record, payment
-            ):
+        async with self.alone_with(live) as alone:
+            if not alone or live.handed_out or not await self._signatures.proven(live.record, payment):
                 self._parts.telemetry.duplicate(live.record.network)
                 await call.answer(200, (), answers.duplicate(live.record))
                 return
             body = answers.success(live.record, live.reply_body)
             if await call.answer(200, live.reply_headers, body):
-                await live.answered(AnswerEvent.DELIVERED)
+                await self.delivered(live)
             else:
                 await self._left(live)
+
+    @asynccontextmanager
+    async def alone_with(self, live: Live) -> AsyncIterator[bool]:
+        """Nobody else hands out this success meanwhile, here or at another replica; False: it may be."""
+        async with live.handing_out, self.replicas.only_here(f"hand/{live.key}") as alone:
+            if alone and not self.replicas.alone:
+                await live.refresh()
+            yield alone
+
+    async def delivered(self, live: Live, note: str = "", **changes: object) -> None:
+        """It was handed out: nobody else gets it, and the record says so as soon as it can."""
+        live.delivered = True
+        try:
+            await live.answered(AnswerEvent.DELIVERED, note, **changes)
+        except StoreUnavailable:
+            again = functools.partial(live.answered, AnswerEvent.DELIVERED, note, **changes)
+            self._parts.tasks.spawn(until_recorded(again), "delivered")
 
     async def _left(self, live: Live) -> None:
         if live.callers <= 1:
             await live.answered(AnswerEvent.LEFT)
 
-    def _record(self, payment: Payment, body: bytes, network: NetworkPolicy) -> Settlement:
+    def _record(self, payment: Payment, body: bytes, network: InForce) -> Settlement:
         now = self._parts.clock()
-        watched = payment.method is Method.EIP3009 and payment.network in self._parts.watchers
+        # Signed for another contract than the token's (Circle Gateway): the token never sees its nonce.
+        in_token = payment.domain_contract in ("", payment.asset)
+        watched = payment.method is Method.EIP3009 and in_token and payment.network in self._parts.watchers
         fresh = Settlement(
             key=payment.key,
             id=payment.id,
@@ -209,73 +275,24 @@ class SettleFlow:
             signature_hash=payment.signature_hash,
             vouched=self._signatures.vouched(payment),
             watched=watched,
+            owner=self._parts.replica,
             created_at=now,
             updated_at=now,
             body=body,
         )
         # The store's own look at earlier payments goes by resource; a wider reach is looked up first.
-        looks_wider = self._parts.policy.settle.reuse_orphans == "same_payee"
+        looks_wider = network.settle.reuse_orphans == "same_payee"
         waits = looks_wider or self._signatures.delay_s(payment, network) > 0
         return begun(fresh, Money.IDLE if waits else Money.PENDING)
 
-    def _moved(self, live: Live, old: Settlement) -> None:
-        """Count and log what an operator wants to know of a move."""
-        new = live.record
-        self._tell_of_orphan(live)
-        if new.money in IN_DOUBT and old.money not in IN_DOUBT:
-            log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})
-
-    def _tell_of_orphan(self, live: Live) -> None:
-        """Once, and only when nobody waits any more who may yet be handed the success."""
-        if live.record.orphan and not live.callers and not live.told_of_orphan:
-            live.told_of_orphan = True
-            self._parts.telemetry.orphan_found(live.record.network)
-            log.warning("orphan: charged, and nobody was handed the success", extra=facts(live))
-
-    def _live(self, key: str) -> Live:
-        live = self.lives.get(key)
-        if live is None:
-            live = self.lives[key] = Live(key, self._parts.store, self._parts.clock, self._moved)
-        return live
-
-    async def attach(self, record: Settlement) -> Live:
-        """The live side of a record that the store gave."""
-        live = self._live(record.key)
-        async with live.claiming:
-            if not live.claimed:
-                live.record, live.claimed = record, True
-        self._watch.begin(live)
-        return live
-
-    async def resume(self) -> int:
-        """Take up every open record of an earlier process; the number of them."""
-        records = await self._parts.store.open_records()
-        for record in records:
-            live = await self.attach(record)
-            live.driven = record.money is not Money.IDLE
-            if record.answer in (Answer.NONE, Answer.HELD):
-                await live.answered(AnswerEvent.LEFT, "the guardian stopped before an answer")
-            if record.money is Money.IDLE and not record.paid_by:
-                await live.money(MoneyEvent.NOT_SENT, "stopped before sending", reopens=True)
-            if record.money is Money.PENDING:
-                await live.money(MoneyEvent.DOUBT, "stopped while sending", tainted=True)
-            self._watch.begin(live)
-            self.forget(live)
-        return len(records)
+    def rewatch(self, network: str) -> None:
+        """Another watcher looks at this network from now on."""
+        for live in self.lives:
+            if live.claimed and live.record.network == network:
+                self.watch.move(live)
 
     def drain(self) -> None:
         """Let every held caller have the answer there is: its record goes on without it."""
         self.draining = True
-        for live in self.lives.values():
+        for live in self.lives:
             live.wake()
-
-    def forget(self, live: Live) -> None:
-        """Let go of what nobody waits for and nothing more can be learnt about."""
-        if live.claimed:
-            self._tell_of_orphan(live)
-        if live.callers or live.sending or not live.claimed:
-            if not live.callers and not live.claimed:
-                self.lives.pop(live.key, None)
-            return
-        if live.final and not self._watch.watching(live.record.key):
-            self.lives.pop(live.record.key, None)

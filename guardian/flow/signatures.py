@@ -11,10 +11,11 @@ from typing import Any
 from guardian.chain.signature import Authorization, signed_by_payer
 from guardian.errors import ChainUnavailable, NotSent, ReplyLost
 from guardian.flow.parts import Call, Parts
-from guardian.policy.model import NetworkPolicy
+from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation
 from guardian.settlement.record import Settlement
 from guardian.wire.names import Address
+from guardian.wire.networks import Domain
 from guardian.wire.payment import Method, Payment
 from guardian.wire.reply import read_verify_reply
 
@@ -55,8 +56,12 @@ class Signatures:
             return seen
         return min(seen, float(payment.valid_before - payment.max_timeout_s))
 
-    def delay_s(self, payment: Payment, network: NetworkPolicy) -> float:
+    def delay_s(self, payment: Payment, network: InForce) -> float:
         """How long to wait before the settle, so that the signature is old enough."""
+        if network.post_sign_delay_when == "always":
+            return network.post_sign_delay_s
+        if network.post_sign_delay_when == "on_failure" or not network.post_sign_delay_s:
+            return 0.0
         now = self._parts.clock()
         age_s = now - self.signed_at(payment, now)
         return min(max(network.post_sign_delay_s - age_s, 0.0), network.post_sign_delay_s)
@@ -73,33 +78,40 @@ class Signatures:
         """The payer signed this payload, by recovery or by a facilitator's /verify of it."""
         if self.vouched(payment) or await self.recovered(payment):
             return True
-        for facilitator in self._parts.facilitators.candidates(
-            payment.network, payment.scheme, Operation.VERIFY
+        generation = call.generation
+        for facilitator in generation.facilitators.candidates(
+            payment.network, payment.scheme, Operation.VERIFY, key=payment.key, only=call.only
         ):
             try:
-                reply = await facilitator.post("/verify", call.headers, call.body, timeout_s=VERIFY_TIMEOUT_S)
+                headers = generation.headers_for(facilitator, "POST", "/verify", call.headers)
+                reply = await facilitator.post("/verify", headers, call.body, timeout_s=VERIFY_TIMEOUT_S)
             except (NotSent, ReplyLost):
                 continue
             return read_verify_reply(reply.status, reply.body).is_valid is True
         return False
 
-    async def recovered(self, payment: Payment) -> bool:
-        """The EIP-3009 signature is the payer's, by EIP-712 or ERC-1271; False where unprovable."""
+    async def recovered(self, payment: Payment, domain: Domain | None = None) -> bool:
+        """The EIP-3009 signature is the payer's, by EIP-712 or ERC-1271; False where unprovable.
+
+        domain: the one to try instead of the one that `extra` names.
+        """
         watcher = self._parts.watchers.get(payment.network)
         if payment.method is not Method.EIP3009 or watcher is None:
             return False
         try:
-            return await signed_by_payer(_authorization(payment), payment.signature, watcher.endpoints)
+            return await signed_by_payer(
+                _authorization(payment, domain), payment.signature, watcher.endpoints
+            )
         except ChainUnavailable:
             return False
 
 
-def _authorization(payment: Payment) -> Authorization:
+def _authorization(payment: Payment, domain: Domain | None) -> Authorization:
     return Authorization(
         chain_id=int(payment.network.partition(":")[2]),
         asset=payment.asset,
-        domain_name=payment.domain_name,
-        domain_version=payment.domain_version,
+        domain_name=domain.name if domain else payment.domain_name,
+        domain_version=(domain.version or "") if domain else payment.domain_version,
         payer=payment.payer,
         to=Address(payment.authorization_to),
         value=payment.authorization_value or 0,

@@ -13,6 +13,7 @@ from guardian.facilitator.retry import try_again
 from guardian.flow import answers
 from guardian.flow.ask import Question, Tried, ask_each
 from guardian.flow.parts import Call, Parts
+from guardian.flow.preflight import Preflight
 from guardian.flow.purchase import Purchases
 from guardian.flow.signatures import VERIFY_TIMEOUT_S, Signatures
 from guardian.settlement.classify import Operation, Outcome, Verdict
@@ -31,8 +32,11 @@ SPENT_BY_US = ("nonce", "balance", "insufficient", "simulation", "used", "funds"
 class VerifyFlow:
     """Answers /verify."""
 
-    def __init__(self, parts: Parts, signatures: Signatures, purchases: Purchases) -> None:
+    def __init__(
+        self, parts: Parts, signatures: Signatures, purchases: Purchases, preflight: Preflight
+    ) -> None:
         self._parts = parts
+        self._preflight = preflight
         self._signatures = signatures
         self._purchases = purchases
 
@@ -44,7 +48,11 @@ class VerifyFlow:
         if record and (known := await self._from_record(record, payment)):
             await call.answer(200, (), known)
             return
-        tried = await self._ask(payment, call)
+        looked = await self._preflight.look(payment, call)
+        if looked.refusal:
+            await call.answer(200, (), answers.invalid_by_preflight(payment, looked.refusal))
+            return
+        tried = await self._ask(payment, call, looked.unfit)
         if tried.verdict.outcome is Outcome.SUCCESS and tried.reply:
             self._signatures.vouch(payment)
             await call.answer(200, tried.reply.headers, _valid_body(tried.reply, payment))
@@ -77,26 +85,24 @@ class VerifyFlow:
         before = await self._purchases.before_payment(payment)
         return bool(before) and await self._signatures.recovered(payment)
 
-    async def _ask(self, payment: Payment, call: Call) -> Tried:
+    async def _ask(self, payment: Payment, call: Call, unfit: frozenset[str]) -> Tried:
         return await try_again(
-            functools.partial(self._round, payment, call),
+            functools.partial(self._round, payment, call, unfit),
             again=lambda tried: tried.pause_s(self._parts.clock()),
-            attempts=self._parts.policy.retry.attempts,
+            attempts=call.generation.policy.in_force(payment.network, call.only).retry.attempts,
             deadline=time.monotonic() + VERIFY_BUDGET_S,
             clock=time.monotonic,
             sleep=asyncio.sleep,
         )
 
-    async def _round(self, payment: Payment, call: Call, number: int) -> Tried:
-        question = Question(
-            operation=Operation.VERIFY,
-            network=payment.network,
-            scheme=payment.scheme,
-            x402_version=payment.x402_version,
-            headers=call.headers,
-            body=call.body,
+    async def _round(self, payment: Payment, call: Call, unfit: frozenset[str], number: int) -> Tried:
+        question = Question.of(
+            Operation.VERIFY,
+            payment,
+            call,
+            wait_s=VERIFY_TIMEOUT_S,
             timeout_s=VERIFY_TIMEOUT_S,
-            only=call.only,
+            unfit=unfit,
         )
         return await ask_each(self._parts, question)
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 from guardian.chain.target import Cancelled, Expired, Finding, Mismatch, Paid, Reverted, Seen, Target, Unused
 from guardian.errors import ChainUnavailable
-from guardian.flow.live import Live
+from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Parts, log
+from guardian.flow.replicas import Replicas, UnusedNonce
 from guardian.settlement.states import PAID, AnswerEvent, Money, MoneyEvent
 
 SEND_AGAIN_MARGIN_S = 6.0
@@ -23,8 +24,9 @@ SUSPICIOUS_BLOCKS = 10
 class Watch:
     """Begins watches and applies what they find."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, replicas: Replicas) -> None:
         self._parts = parts
+        self._replicas = replicas
         self.send_again: Callable[[Live], None] = lambda live: None
         self._watched: set[str] = set()
 
@@ -36,6 +38,8 @@ class Watch:
             return
         if record.money is Money.UNRESOLVED:
             self._parts.tasks.spawn(self._polling(live), "polling")
+        if not self._replicas.leads(record.network):
+            return self._replicas.ask_to_watch(record.key)
         if record.key in self._watched:
             if record.hint:
                 watcher.hint(record.key, record.hint)
@@ -54,6 +58,18 @@ class Watch:
         )
         watcher.watch(target, functools.partial(self._found, live))
 
+    def move(self, live: Live) -> None:
+        """Go on with the watcher there is now."""
+        if live.key in self._watched:
+            self._watched.discard(live.key)
+            self.begin(live)
+
+    def end(self, live: Live) -> None:
+        """Another replica watches this network now."""
+        self._watched.discard(live.key)
+        if watcher := self._parts.watchers.get(live.record.network):
+            watcher.forget(live.key)
+
     async def _polling(self, live: Live) -> None:
         await live.money(MoneyEvent.WATCHED)
 
@@ -62,7 +78,11 @@ class Watch:
         return key in self._watched
 
     def _found(self, live: Live, finding: Finding) -> None:
-        self._parts.tasks.spawn(self._apply(live, finding), "finding")
+        self._parts.tasks.spawn(until_recorded(lambda: self._apply(live, finding)), "finding")
+
+    def unused(self, live: Live, in_mempool: bool) -> None:
+        """The replica that watches has seen the nonce unused at a new head."""
+        self._parts.tasks.spawn(self._seen_unused(live, in_mempool), "finding")
 
     async def _apply(self, live: Live, finding: Finding) -> None:
         self._parts.telemetry.finding(live.record.network, type(finding).__name__.lower())
@@ -77,8 +97,9 @@ class Watch:
             case Reverted(transaction=transaction):
                 await live.fact("reverted", transaction, hint=live.record.hint)
             case Unused(in_mempool=in_mempool):
-                live.unused_blocks = 0 if in_mempool else live.unused_blocks + 1
-                await self._unused(live)
+                await self._seen_unused(live, in_mempool)
+                if not live.callers:
+                    self._replicas.tell_unused(UnusedNonce(live.key, in_mempool))
 
     async def _paid(self, live: Live, transaction: object, block: int) -> None:
         late = live.in_doubt
@@ -124,9 +145,13 @@ class Watch:
                 "unpaid: a facilitator reported success and the chain has no transfer", extra=facts(live)
             )
 
+    async def _seen_unused(self, live: Live, in_mempool: bool) -> None:
+        live.unused_blocks = 0 if in_mempool else live.unused_blocks + 1
+        await self._unused(live)
+
     async def _unused(self, live: Live) -> None:
         """The nonce is unused as of a new head: note it, and send again where that is safe."""
-        network = self._parts.policy.network(live.record.network)
+        network = self._parts.policy.in_force(live.record.network, live.record.facilitator)
         if live.record.money in PAID:
             if live.unused_blocks == SUSPICIOUS_BLOCKS:
                 log.error("a facilitator reported success that the chain does not show", extra=facts(live))
@@ -134,15 +159,16 @@ class Watch:
         left_s = (live.record.valid_before or 0) - self._parts.clock()
         if live.record.hint:  # somebody broadcast it: sending again could only burn gas
             return
-        wanted = (
-            live.callers and live.resends < self._parts.policy.retry.attempts and left_s > SEND_AGAIN_MARGIN_S
-        )
+        wanted = live.callers and live.resends < network.retry.attempts and left_s > SEND_AGAIN_MARGIN_S
         if not wanted or live.unused_blocks < network.resend_after_blocks:
             return
         live.unused_blocks = 0
+        if not await self._replicas.first(f"send/{live.key}", network.settlement_timeout_s):
+            return  # a caller waits at another replica too, which sends it
         live.resends += 1
         await live.money(MoneyEvent.DOUBT, "no reply, and the nonce is unused", tainted=True)
         if await live.money(MoneyEvent.RESENT, "the nonce is unused"):
+            live.generation = self._parts.generation
             self.send_again(live)
 
 

@@ -21,14 +21,17 @@ KINDS = {
 
 
 class Stage:
-    """One guardian, served in process. replies: by the path's last part, a response or a handler."""
+    """One guardian, served in process. replies: by the path's last part, a response or a handler;
+    supported: what /supported answers from the start."""
 
-    def __init__(self, urls: dict[str, str] | None = None, *, store: Store | None = None) -> None:
+    def __init__(
+        self, urls: dict[str, str] | None = None, *, store: Store | None = None, supported: Any = None
+    ) -> None:
         self.requests: list[httpx.Request] = []
         self.replies: dict[str, Any] = {
             "settle": settled(),
             "verify": httpx.Response(200, json={"isValid": True, "payer": PAYER.address.lower()}),
-            "supported": httpx.Response(200, json=KINDS),
+            "supported": supported or httpx.Response(200, json=KINDS),
         }
         self.store = store or MemoryStore()
         self.guardian = self._build(urls or {"main": "http://facilitator"})
@@ -65,6 +68,7 @@ class Stage:
     def _play(self, script: Callable[["Stage", httpx.AsyncClient], Awaitable[None]], app: Any) -> None:
         async def run() -> None:
             await self.guardian.start()
+            self.requests.clear()  # what it asked on its own account
             try:
                 async with asyncio.timeout(20), client(app) as http:
                     await script(self, http)

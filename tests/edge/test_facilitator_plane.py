@@ -229,12 +229,11 @@ def test_supported_is_what_the_facilitators_support() -> None:
 
 def test_supported_of_a_dead_facilitator_is_a_bad_gateway() -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
-        stage.replies["supported"] = httpx.ConnectError("refused")
         reply = await http.get("/supported")
         assert reply.status_code == 502
         assert "/supported" in reply.json()["error"]
 
-    Stage().play(script)
+    Stage(supported=httpx.ConnectError("refused")).play(script)
 
 
 def test_a_payments_status_names_no_party_and_no_signature() -> None:

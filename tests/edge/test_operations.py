@@ -64,17 +64,16 @@ def test_a_guardian_that_is_not_ready_names_the_fault(fault: str) -> None:
         assert list(reply.json()["faults"]) == [fault]
         stage.store.down = False  # type: ignore[attr-defined]
 
-    Stage(store=FailingStore()).play_operations(script)
+    supported = DOWN if fault == "facilitator" else None
+    Stage(store=FailingStore(), supported=supported).play_operations(script)
 
 
 def _break(stage: Stage, fault: str) -> None:
     if fault == "store":
         stage.store.down = True  # type: ignore[attr-defined]
-    elif fault == "facilitator":
-        stage.replies["supported"] = DOWN
     elif fault == "rpc":
         stage.guardian.parts.watchers[NETWORK] = BlindWatcher()  # type: ignore[assignment]
-    else:
+    elif fault == "draining":
         stage.guardian.drain()
 
 
@@ -191,10 +190,10 @@ def test_a_store_that_is_down_is_said_to_be_down(path: str) -> None:
     Stage(store=FailingStore()).play_operations(script)
 
 
-def test_readiness_checks_do_not_wait_for_one_another_for_ever() -> None:
+def test_readiness_asks_no_facilitator_anew() -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
         replies = await asyncio.gather(*(http.get("/readyz") for _ in range(5)))
         assert {reply.status_code for reply in replies} == {200}
-        assert stage.paths.count("facilitator/supported") == 1
+        assert stage.paths == []
 
     Stage().play_operations(script)

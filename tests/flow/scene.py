@@ -85,8 +85,9 @@ class Caller:
     only = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, generation: Any = None) -> None:
         self.body = body
+        self.generation = generation
         self.gone = False
         self.status = 0
         self.heard: dict[str, Any] = {}
@@ -143,7 +144,14 @@ class Scene:
         self.flow = self.guardian.settle
 
     def _guardian(self, watched: bool, settle: dict[str, Any]) -> Guardian:
-        policy = Policy.model_validate(
+        guardian = build(self.policy(settle), self.store, transport=httpx.MockTransport(self._facilitator))
+        if watched:
+            guardian.parts.watchers[NETWORK] = self.chain  # type: ignore[assignment]
+        return guardian
+
+    def policy(self, settle: dict[str, Any]) -> Policy:
+        """What is in force; settle: keys of that section."""
+        return Policy.model_validate(
             {
                 "version": 1,
                 "facilitators": [{"name": "main", "url": "http://facilitator"}],
@@ -151,12 +159,10 @@ class Scene:
                 "settle": settle,
             }
         )
-        guardian = build(policy, self.store, transport=httpx.MockTransport(self._facilitator))
-        if watched:
-            guardian.parts.watchers[NETWORK] = self.chain  # type: ignore[assignment]
-        return guardian
 
     async def _facilitator(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/supported":
+            return httpx.Response(404)
         if request.url.path == "/verify":
             self.verifies.append(request.content)
             return _said(self.verify_reply)
@@ -183,13 +189,13 @@ class Scene:
 
     async def settle(self, body: bytes) -> Caller:
         """A caller that waits for its answer."""
-        caller = Caller(body)
+        caller = Caller(body, self.guardian.parts.generation)
         await self.flow.settle(caller)
         return caller
 
     def calling(self, body: bytes) -> tuple[Caller, "asyncio.Task[None]"]:
         """A caller that is still waiting."""
-        caller = Caller(body)
+        caller = Caller(body, self.guardian.parts.generation)
         return caller, asyncio.get_running_loop().create_task(self.flow.settle(caller))
 
     async def record(self, key: str = "") -> Settlement:

@@ -17,7 +17,7 @@ BROKE = httpx.Response(
 
 
 async def verify(scene: Scene, body: bytes) -> Caller:
-    caller = Caller(body)
+    caller = Caller(body, scene.guardian.parts.generation)
     await scene.guardian.verify.verify(caller)
     return caller
 

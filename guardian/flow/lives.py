@@ -1,0 +1,78 @@
+"""The open settlements of this process: found by key, kept while somebody waits or something may be learnt.
+
+No control flow of a settle: who asks is told the one `Live` of a key, and lets it go again.
+"""
+
+from collections.abc import Iterator
+
+from guardian.flow.live import Live
+from guardian.flow.parts import Parts, log
+from guardian.flow.watch import Watch, facts
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import IN_DOUBT, Answer
+
+
+class Lives:
+    """All of them, by key."""
+
+    def __init__(self, parts: Parts, watch: Watch) -> None:
+        self._parts = parts
+        self._watch = watch
+        self._all: dict[str, Live] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._all
+
+    def __iter__(self) -> Iterator[Live]:
+        """A copy: lives come and go while somebody looks at them."""
+        return iter(list(self._all.values()))
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def known(self, key: str) -> Live | None:
+        """The live side of a key, if this process has one."""
+        return self._all.get(key)
+
+    def of(self, key: str) -> Live:
+        """The live side of a key, begun where there is none."""
+        live = self._all.get(key)
+        if live is None:
+            live = self._all[key] = Live(key, self._parts.store, self._parts.clock, self._moved)
+        return live
+
+    async def attach(self, record: Settlement) -> Live:
+        """The live side of a record that the store gave."""
+        live = self.of(record.key)
+        async with live.claiming:
+            if not live.claimed:
+                live.record, live.claimed = record, True
+        return live
+
+    def forget(self, live: Live) -> None:
+        """Let go of what nobody waits for and nothing more can be learnt about."""
+        if live.claimed:
+            self._tell_of_orphan(live)
+        if live.callers or live.sending or not live.claimed:
+            if not live.callers and not live.claimed:
+                self._all.pop(live.key, None)
+            return
+        recorded = not live.delivered or live.record.answer is Answer.ACCEPTED
+        if live.final and recorded and not self._watch.watching(live.key):
+            self._all.pop(live.key, None)
+
+    def _moved(self, live: Live, old: Settlement) -> None:
+        """Count and log what an operator wants to know of a move."""
+        new = live.record
+        self._tell_of_orphan(live)
+        if new.money in IN_DOUBT and old.money not in IN_DOUBT:
+            log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})
+
+    def _tell_of_orphan(self, live: Live) -> None:
+        """Once, by the process that drives it, and only when nobody waits who may yet be handed it."""
+        if live.told_of_orphan or live.callers or not live.record.orphan:
+            return
+        if live.record.owner == self._parts.replica:
+            live.told_of_orphan = True
+            self._parts.telemetry.orphan_found(live.record.network)
+            log.warning("orphan: charged, and nobody was handed the success", extra=facts(live))

@@ -1,0 +1,183 @@
+"""What is looked at before anything is sent: the facts are gathered here, the faults found in settlement/.
+
+A payment is refused only where no facilitator fits it: a limit of one facilitator makes that one unfit.
+What the token's contract says goes before every table, and a signature that is provably the payer's before
+what `extra` says of its domain: a payment that would succeed is not refused.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from guardian.flow.parts import Call, Generation, Parts, log
+from guardian.flow.signatures import Signatures
+from guardian.policy.keys import CheckPolicy
+from guardian.policy.layers import InForce
+from guardian.policy.rules import Mode
+from guardian.settlement.preflight import Check, Facts, Finding, findings
+from guardian.wire.networks import Domain, dollar_decimals
+from guardian.wire.payment import Method, Payment
+
+DOMAIN_LIMIT_S = 1.0
+"""A caller waits no longer for a token's own word; it is asked once per token."""
+
+MAX_ASKED = 4096
+"""Tokens whose contracts were asked on the side; a caller may not fill the memory by naming more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What preflight says. refusal: why nobody gets this payment; unfit: facilitators that do not."""
+
+    refusal: Finding | None = None
+    unfit: frozenset[str] = frozenset()
+
+
+NOTHING_FOUND = Looked()
+
+
+class Preflight:
+    """Looks at payments that are about to go out for the first time."""
+
+    def __init__(self, parts: Parts, signatures: Signatures) -> None:
+        self._parts = parts
+        self._signatures = signatures
+        self._asked: set[tuple[str, str]] = set()
+
+    async def look(self, payment: Payment, call: Call) -> Looked:
+        """Every check of the policy, for every facilitator that may be asked. Counts and logs."""
+        contract = self._contract(payment)
+        found = self._found(payment, call, contract)
+        if not found:
+            return Looked(unfit=strangers) if (strangers := _strangers(payment, call)) else NOTHING_FOUND
+        if contract is None and _named(found, Check.TOKEN_DOMAIN) and payment.network in self._parts.watchers:
+            contract = await self._parts.tokens.domain(payment.network, payment.asset, limit_s=DOMAIN_LIMIT_S)
+            found = self._found(payment, call, contract)
+        if _named(found, Check.TOKEN_DOMAIN) and await self._signed_all_the_same(payment, call, contract):
+            found = {name: _without(found[name], Check.TOKEN_DOMAIN) for name in found}
+        return self._decided(payment, call, found)
+
+    def _contract(self, payment: Payment) -> Domain | None:
+        """What the token is known to say; asked for in the background once, for the next payment."""
+        if payment.method is not Method.EIP3009 or payment.network not in self._parts.watchers:
+            return None
+        token = (payment.network, payment.asset)
+        known = self._parts.tokens.known(*token)
+        if known is None and token not in self._asked and len(self._asked) < MAX_ASKED:
+            self._asked.add(token)
+            self._parts.tasks.spawn(self._ask(payment), "token domain")
+        return known
+
+    async def _ask(self, payment: Payment) -> None:
+        await self._parts.tokens.domain(payment.network, payment.asset, limit_s=DOMAIN_LIMIT_S)
+
+    def _found(self, payment: Payment, call: Call, contract: Domain | None) -> dict[str, list[Finding]]:
+        """By facilitator; empty where nothing is wrong. "" stands for all while none may be asked."""
+        generation = call.generation
+        supported = generation.facilitators.claimed(payment.network, payment.scheme, payment.x402_version)
+        found = {
+            name: findings(payment, self._facts(payment, generation, name, contract, supported))
+            for name in _names(payment, call) or [call.only]
+        }
+        return found if any(found.values()) else {}
+
+    def _facts(
+        self,
+        payment: Payment,
+        generation: Generation,
+        facilitator: str,
+        contract: Domain | None,
+        supported: bool | None,
+    ) -> Facts:
+        in_force = generation.policy.in_force(payment.network, facilitator)
+        limits = generation.policy.profile_of(facilitator).limits
+        token = in_force.tokens.get(payment.asset)
+        table = Domain(token.name, token.version) if token and token.name else None
+        least = generation.policy.minimum_amount(payment.network, facilitator)
+        return Facts(
+            now=self._parts.clock(),
+            table=table,
+            contract=contract,
+            minimum=least.in_atomic(_decimals(payment, in_force)) if least else None,
+            shortest_validity_s=in_force.preflight.shortest_validity_s,
+            longest_validity_s=in_force.preflight.longest_validity_s,
+            longest_description=limits.longest_description,
+            needs_payment_id=limits.needs_payment_id,
+            supported=supported,
+        )
+
+    async def _signed_all_the_same(self, payment: Payment, call: Call, contract: Domain | None) -> bool:
+        """The signature is the payer's under the token's true domain, whatever `extra` says."""
+        facts = self._facts(payment, call.generation, call.only, contract, None)
+        return facts.domain is not None and await self._signatures.recovered(payment, facts.domain)
+
+    def _decided(self, payment: Payment, call: Call, found: dict[str, list[Finding]]) -> Looked:
+        told: set[tuple[str, str]] = set()
+        refusals: dict[str, Finding] = {}
+        for name, faults in found.items():
+            checks = call.generation.policy.in_force(payment.network, name).preflight
+            for fault in faults:
+                done = _done(getattr(checks, fault.check))
+                if done == "refused":
+                    refusals.setdefault(name, fault)
+                if done and (fault.check, done) not in told:
+                    told.add((fault.check, done))
+                    self._tell(payment, fault, done)
+        if refusals and len(refusals) == len(found):
+            return Looked(next(iter(refusals.values())))
+        return Looked(unfit=frozenset(refusals) | _strangers(payment, call))
+
+    def _tell(self, payment: Payment, fault: Finding, done: str) -> None:
+        self._parts.telemetry.preflight(payment.network, fault.check, done)
+        log.warning(
+            "preflight: %s",
+            done,
+            extra={
+                "network": payment.network,
+                "check": str(fault.check),
+                "field": fault.field,
+                "found": fault.found,
+                "expected": fault.expected,
+                "cure": fault.cure,
+            },
+        )
+
+
+def _names(payment: Payment, call: Call) -> list[str]:
+    """Who may be asked, in order."""
+    if call.only:
+        return [call.only]
+    candidates = call.generation.facilitators.candidates(
+        payment.network, payment.scheme, "settle", x402_version=payment.x402_version, key=payment.key
+    )
+    return [one.name for one in candidates]
+
+
+def _strangers(payment: Payment, call: Call) -> frozenset[str]:
+    """Everybody but the one facilitator that can settle a payment which names its settler."""
+    facilitators = call.generation.facilitators
+    bound = facilitators.signing_as(payment.bound_to) if payment.bound_to else ""
+    return frozenset(one.name for one in facilitators.all if one.name != bound) if bound else frozenset()
+
+
+def _decimals(payment: Payment, in_force: InForce) -> int | None:
+    """Of a dollar token; None for any other."""
+    token = in_force.tokens.get(payment.asset)
+    if token is not None:
+        return token.decimals if token.dollar else None
+    return dollar_decimals(payment.network, payment.asset)
+
+
+def _done(check: CheckPolicy) -> str:
+    if check.do == "off":
+        return ""
+    if check.mode is Mode.SHADOW:
+        return "shadow"
+    return "refused" if check.do == "refuse" else "warned"
+
+
+def _named(found: dict[str, list[Finding]], check: Check) -> bool:
+    return any(finding.check is check for faults in found.values() for finding in faults)
+
+
+def _without(faults: Iterable[Finding], check: Check) -> list[Finding]:
+    return [finding for finding in faults if finding.check is not check]

@@ -1,0 +1,192 @@
+"""What the agent plane hands to the flow of payments, and what it does with the flow's answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from guardian.edge.agent_plane import MAX_DEMAND_BYTES, MAX_PAID_BODY_BYTES
+from guardian.errors import NotSent, ReplyLost
+from guardian.flow.paid import PaidExchange
+from guardian.upstream.reply import whole_reply
+from tests.edge.agent_stage import OK, Asked, Stage
+
+PAYS = b"X-PAYMENT: e30="
+DEMAND = b'HTTP/1.1 402 Payment Required\r\nx-a: 1\r\ncontent-length: 13\r\n\r\n{"accepts":7}'
+
+
+class Flow:
+    """Does what a test says, and remembers what it was handed."""
+
+    def __init__(self, act: Callable[[PaidExchange], Awaitable[None]]) -> None:
+        self.act = act
+        self.handed: list[PaidExchange] = []
+
+    async def handle(self, exchange: PaidExchange) -> None:
+        self.handed.append(exchange)
+        await self.act(exchange)
+
+
+async def passes(exchange: PaidExchange) -> None:
+    await exchange.answer(exchange.demand or await exchange.ask())
+
+
+def play(flow: Flow, script: Callable[[Stage], Awaitable[None]]) -> None:
+    Stage(paid=flow, base="/v1").play(script)
+
+
+def test_an_unpaid_request_that_is_not_asked_to_pay_never_meets_the_flow() -> None:
+    flow = Flow(passes)
+
+    async def script(stage: Stage) -> None:
+        assert (await stage.ask(b"/weather/x")).body == b"ok"
+        assert flow.handed == []
+
+    play(flow, script)
+
+
+def test_a_payment_meets_the_flow_before_anything_is_sent() -> None:
+    async def looks(exchange: PaidExchange) -> None:
+        assert requests == []
+        await passes(exchange)
+
+    flow, requests = Flow(looks), []
+
+    async def script(stage: Stage) -> None:
+        stage.upstream.requests = requests
+        answer = await stage.ask(b"/weather/x?a=1", PAYS, b"X-A: 1", method=b"POST", body=b"order")
+        assert answer.body == b"ok"
+        (exchange,) = flow.handed
+        assert (exchange.route, exchange.method, exchange.body) == ("weather", "POST", b"order")
+        assert exchange.url == f"http://127.0.0.1:{stage.upstream_port}/v1/x?a=1"
+        assert list(exchange.headers) == [(b"x-payment", b"e30="), (b"x-a", b"1")]
+        assert exchange.demand is None
+        assert [(asked.target, asked.body) for asked in stage.upstream.requests] == [(b"/v1/x?a=1", b"order")]
+
+    play(flow, script)
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_402_meets_the_flow_with_the_request_that_met_it(chunked: bool) -> None:
+    flow = Flow(passes)
+
+    async def script(stage: Stage) -> None:
+        async def demands(asked: Asked) -> None:
+            if chunked:
+                await asked.reader.readuntil(b"0\r\n\r\n")
+            await asked.say(DEMAND)
+
+        stage.upstream.script = demands
+        if chunked:
+            lines, body = (b"Transfer-Encoding: chunked",), b""
+            client = await stage.client()
+            await client.say(
+                b"POST /weather/x HTTP/1.1\r\nhost: g\r\n" + lines[0] + b"\r\n\r\n5\r\norder\r\n0\r\n\r\n"
+            )
+            answer = await client.hear()
+        else:
+            body = b"order"
+            answer = await stage.ask(b"/weather/x", method=b"POST", body=body)
+        assert (answer.status, answer.body, answer.all(b"x-a")) == (402, b'{"accepts":7}', [b"1"])
+        (exchange,) = flow.handed
+        assert exchange.body == b"order"
+        assert exchange.demand is not None
+
+    play(flow, script)
+
+
+def test_a_402_too_long_for_a_demand_passes() -> None:
+    flow = Flow(passes)
+
+    async def script(stage: Stage) -> None:
+        async def demands(asked: Asked) -> None:
+            size = MAX_DEMAND_BYTES * 2
+            await asked.say(b"HTTP/1.1 402 Pay\r\ncontent-length: %d\r\n\r\n" % size + b"x" * size)
+
+        stage.upstream.script = demands
+        answer = await stage.ask(b"/weather/x")
+        assert (answer.status, len(answer.body)) == (402, MAX_DEMAND_BYTES * 2)
+        assert flow.handed == []
+
+    play(flow, script)
+
+
+def test_a_payment_with_a_body_that_cannot_be_kept_is_refused_unsent() -> None:
+    flow = Flow(passes)
+
+    async def script(stage: Stage) -> None:
+        body = b"x" * (MAX_PAID_BODY_BYTES + 1)
+        answer = await stage.ask(b"/weather/x", PAYS, method=b"POST", body=body)
+        assert (answer.status, stage.upstream.requests) == (413, [])
+
+    play(flow, script)
+
+
+def test_the_flow_may_present_a_request_again_with_other_headers() -> None:
+    async def insists(exchange: PaidExchange) -> None:
+        reply = await exchange.ask()
+        while reply.status != 200:
+            reply = await exchange.ask([*exchange.headers, (b"x-again", b"1")], head_s=5)
+        assert await exchange.answer(reply)
+
+    async def script(stage: Stage) -> None:
+        async def late(asked: Asked) -> None:
+            await asked.say(OK if len(stage.upstream.requests) == 3 else DEMAND)
+
+        stage.upstream.script = late
+        answer = await stage.ask(b"/weather/x", PAYS, method=b"POST", body=b"order")
+        assert answer.body == b"ok"
+        assert [asked.body for asked in stage.upstream.requests] == [b"order"] * 3
+        assert [asked.all(b"x-again") for asked in stage.upstream.requests] == [[], [b"1"], [b"1"]]
+        assert all(asked.all(b"content-length") == [b"5"] for asked in stage.upstream.requests)
+        assert stage.upstream.connections == 3
+
+    play(Flow(insists), script)
+
+
+def test_the_flow_may_answer_itself() -> None:
+    async def answers(exchange: PaidExchange) -> None:
+        assert await exchange.answer(whole_reply(503, [(b"retry-after", b"5")], b"{}"))
+
+    async def script(stage: Stage) -> None:
+        answer = await stage.ask(b"/weather/x", PAYS)
+        assert (answer.status, answer.body, answer.all(b"retry-after")) == (503, b"{}", [b"5"])
+        assert stage.upstream.requests == []
+
+    play(Flow(answers), script)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [(NotSent("nobody"), 502), (ReplyLost("broke"), 502), (ReplyLost("late", timed_out=True), 504)],
+)
+def test_what_the_flow_leaves_unanswered_is_a_problem(fault: Exception, status: int) -> None:
+    async def gives_up(exchange: PaidExchange) -> None:
+        raise fault
+
+    async def script(stage: Stage) -> None:
+        answer = await stage.ask(b"/weather/x", PAYS)
+        assert (answer.status, answer.json["sent"]) == (status, not isinstance(fault, NotSent))
+
+    play(Flow(gives_up), script)
+
+
+def test_the_flow_goes_on_when_its_caller_leaves_and_learns_that_nobody_heard() -> None:
+    heard: asyncio.Future[bool]
+
+    async def goes_on(exchange: PaidExchange) -> None:
+        reply = await exchange.ask()
+        while not exchange.gone:
+            await asyncio.sleep(0.01)
+        heard.set_result(await exchange.answer(reply))
+
+    async def script(stage: Stage) -> None:
+        nonlocal heard
+        heard = asyncio.get_running_loop().create_future()
+        client = await stage.client()
+        await client.say(b"GET /weather/x HTTP/1.1\r\nhost: g\r\nX-PAYMENT: e30=\r\n\r\n")
+        await stage.upstream.arrived.get()
+        client.leave()
+        assert await heard is False
+
+    play(Flow(goes_on), script)

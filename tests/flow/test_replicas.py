@@ -1,0 +1,264 @@
+"""Two replicas on one Redis: scripts of what reaches which of them, and what both must agree on."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from guardian.app import Guardian, build
+from guardian.chain.target import Paid, Unused
+from guardian.facilitator.circuit import CircuitKey
+from guardian.flow import replicas
+from guardian.policy.model import NetworkPolicy, Policy
+from guardian.sandbox.node import SandboxError
+from guardian.sandbox.redis_server import RedisServer, redis_command
+from guardian.settlement.states import Answer, Money
+from guardian.store.open import open_store
+from tests.flow.scene import (
+    NETWORK,
+    TX,
+    Caller,
+    ScriptedWatcher,
+    refused,
+    settled,
+    signed_payment,
+)
+
+LOST = refused("unexpected_settle_error", message="context deadline exceeded")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    try:
+        redis_command()
+    except SandboxError as missing:
+        pytest.skip(str(missing))
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+class Replica:
+    """One guardian of the pair, its watcher, and what its facilitator was asked."""
+
+    def __init__(self, url: str, pair: "Pair") -> None:
+        self.chain = ScriptedWatcher()
+        policy = Policy.model_validate(
+            {
+                "version": 1,
+                "facilitators": [{"name": "main", "url": "http://facilitator"}],
+                "networks": {NETWORK: NetworkPolicy(post_sign_delay_s=0, block_time_s=1)},
+                "settle": {"hold_s": 10, "hold_without_hash_s": 10},
+                "circuit": {"failure_threshold": 2},
+                "retry": {"attempts": 1},
+            }
+        )
+        self.guardian: Guardian = build(policy, open_store(url), transport=httpx.MockTransport(pair.answer))
+        self.guardian.parts.watchers[NETWORK] = self.chain  # type: ignore[assignment]
+
+    @property
+    def leads(self) -> bool:
+        return self.guardian.settle.replicas.leads(NETWORK)
+
+    async def settle(self, body: bytes) -> Caller:
+        caller = Caller(body, self.guardian.parts.generation)
+        await self.guardian.settle.settle(caller)
+        return caller
+
+    async def crash(self) -> None:
+        """Gone, without a word to anybody and without another write."""
+        await self.guardian.parts.store.close()
+        for task in self.guardian.settle.replicas._tasks:
+            task.cancel()
+        with contextlib.suppress(Exception):
+            await self.guardian.parts.tasks.finish(0)
+
+
+class Pair:
+    """Two replicas before one facilitator and one chain."""
+
+    def __init__(self, url: str, *replies: Any) -> None:
+        self.replies = list(replies)
+        self.sent: list[bytes] = []
+        self.first, self.second = Replica(url, self), Replica(url, self)
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/settle":
+            return httpx.Response(404)
+        self.sent.append(request.content)
+        reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+        if isinstance(reply, asyncio.Event):
+            await reply.wait()
+            reply = settled()
+        return httpx.Response(reply.status_code, content=reply.content)
+
+    @property
+    def leader(self) -> Replica:
+        return self.first if self.first.leads else self.second
+
+    @property
+    def other(self) -> Replica:
+        return self.second if self.first.leads else self.first
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        while not holds():
+            await asyncio.sleep(0.005)
+
+    async def until_record(self, holds: Callable[[Any], Any]) -> None:
+        while True:
+            page = await self.second.guardian.parts.store.page()
+            if page and holds(page[0]):
+                return
+            await asyncio.sleep(0.01)
+
+    def play(self, script: Callable[["Pair"], Awaitable[None]]) -> None:
+        async def run() -> None:
+            await self.first.guardian.start()
+            await self.second.guardian.start()
+            try:
+                async with asyncio.timeout(25):
+                    await script(self)
+            finally:
+                for replica in (self.first, self.second):
+                    await replica.guardian.parts.tasks.finish(0)
+                    with contextlib.suppress(Exception):
+                        await replica.guardian.stop()
+
+        asyncio.run(run())
+
+
+@pytest.fixture
+def url(server: RedisServer, request: pytest.FixtureRequest) -> str:
+    name = request.node.name.replace("[", "-").replace("]", "")[:40]
+    return f"{server.url}?prefix={name}"
+
+
+def test_one_settle_is_in_flight_over_all_replicas_and_one_caller_gets_the_success(url: str) -> None:
+    waiting = asyncio.Event()
+
+    async def script(pair: Pair) -> None:
+        body = signed_payment()
+        calls = [asyncio.create_task(one.settle(body)) for one in (pair.first, pair.second) for _ in range(3)]
+        await pair.until(lambda: pair.sent)
+        waiting.set()
+        heard = [(await call).heard for call in calls]
+        assert len(pair.sent) == 1
+        assert sum(answer["success"] is True for answer in heard) == 1
+        assert {answer["errorReason"] for answer in heard if not answer["success"]} == {
+            "duplicate_settlement"
+        }
+
+    Pair(url, waiting).play(script)
+
+
+def test_one_replica_watches_and_the_caller_at_the_other_hears_of_it(url: str) -> None:
+    async def script(pair: Pair) -> None:
+        assert pair.first.leads is not pair.second.leads
+        call = asyncio.create_task(pair.other.settle(signed_payment()))
+        await pair.until(lambda: pair.leader.chain.targets)
+        assert not pair.other.chain.targets
+        pair.leader.chain.say(Paid(TX, 4, 1))
+        answer = (await call).heard
+        assert (answer["success"], answer["transaction"]) == (True, TX)
+
+    Pair(url, LOST).play(script)
+
+
+def test_the_records_of_a_dead_replica_are_taken_up_and_its_callers_answered_elsewhere(url: str) -> None:
+    never = asyncio.Event()
+
+    async def script(pair: Pair) -> None:
+        body = signed_payment()
+        lost = asyncio.create_task(pair.first.settle(body))
+        await pair.until(lambda: pair.sent)
+        await pair.first.crash()
+        lost.cancel()
+        again = asyncio.create_task(pair.second.settle(body))
+        await pair.until_record(lambda record: "taken_up" in [event.name for event in record.events])
+        await pair.until(lambda: pair.second.chain.targets)
+        assert pair.second.leads
+        pair.second.chain.say(Paid(TX, 4, 1))
+        assert (await again).heard["success"] is True
+        assert len(pair.sent) == 1
+        (record,) = await pair.second.guardian.parts.store.page()
+        assert (record.money, record.answer) == (Money.CONFIRMED_LATE, Answer.ACCEPTED)
+
+    Pair(url, never).play(script)
+
+
+def test_another_replica_watches_within_two_blocks_of_the_leaders_death(url: str) -> None:
+    async def script(pair: Pair) -> None:
+        call = asyncio.create_task(pair.second.settle(signed_payment()))
+        await pair.until_record(lambda record: record.money is Money.POLLING)
+        if pair.second.leads:  # the one without the caller is to lead
+            await pair.second.guardian.settle.replicas._lose_all()
+            await pair.second.guardian.parts.store.resign(
+                f"watch/{NETWORK}", pair.second.guardian.parts.replica
+            )
+        await pair.until(lambda: pair.first.leads and pair.first.chain.targets)
+        died = asyncio.get_running_loop().time()
+        await pair.first.crash()
+        await pair.until(lambda: pair.second.chain.targets)
+        assert asyncio.get_running_loop().time() - died < 2 * 1.0  # block_time_s
+        pair.second.chain.say(Paid(TX, 4, 1))
+        assert (await call).heard["success"] is True
+
+    Pair(url, LOST).play(script)
+
+
+def test_a_caller_at_each_replica_and_an_unused_nonce_make_one_resend(url: str) -> None:
+    async def script(pair: Pair) -> None:
+        body = signed_payment()
+        calls = [asyncio.create_task(one.settle(body)) for one in (pair.first, pair.second)]
+        await pair.until(lambda: pair.leader.chain.targets)
+        await pair.until_record(lambda record: record.money is Money.POLLING)
+        for block in range(1, 5):
+            pair.leader.chain.say(Unused(block, in_mempool=False))
+        heard = [(await call).heard for call in calls]
+        assert len(pair.sent) == 2
+        assert sum(answer["success"] is True for answer in heard) <= 1
+
+    lost = httpx.Response(500, text="Internal Server Error")
+    pair = Pair(url, lost, settled())
+
+    async def told(pair: Pair) -> None:
+        async def chain_says() -> None:
+            await pair.until(lambda: len(pair.sent) == 2)
+            pair.leader.chain.say(Paid(TX, 9, 1))
+
+        telling = asyncio.create_task(chain_says())
+        await script(pair)
+        await telling
+
+    pair.play(told)
+
+
+def test_a_circuit_that_opens_here_opens_there(url: str) -> None:
+    key = CircuitKey("main", NETWORK, "settle")
+
+    async def script(pair: Pair) -> None:
+        for nonce in (1, 2):
+            await pair.first.settle(signed_payment(nonce))
+        assert pair.first.guardian.parts.circuits.state(key) == "open"
+        await pair.until(lambda: pair.second.guardian.parts.circuits.state(key) == "open")
+
+    Pair(url, httpx.Response(401, text="no")).play(script)
+
+
+def test_a_replica_that_leaves_in_order_hands_over_at_once(url: str) -> None:
+    async def script(pair: Pair) -> None:
+        call = asyncio.create_task(pair.first.settle(signed_payment()))
+        await pair.until_record(lambda record: record.money is Money.POLLING)
+        left = asyncio.get_running_loop().time()
+        await pair.first.guardian.stop()
+        assert (await call).heard["success"] is False
+        await pair.until(lambda: pair.second.leads and pair.second.chain.targets)
+        assert asyncio.get_running_loop().time() - left < replicas.ALIVE_S
+        pair.second.chain.say(Paid(TX, 4, 1))
+        again = await pair.second.settle(signed_payment())
+        assert again.heard["success"] is True
+
+    Pair(url, LOST).play(script)

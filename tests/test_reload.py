@@ -1,0 +1,238 @@
+"""A policy file that changes under a running guardian: in one step, or not at all."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from guardian.app import build_from
+from guardian.errors import PolicyError
+from guardian.policy.source import PolicyFile
+from guardian.store.memory import MemoryStore
+from tests.flow.scene import NETWORK, Caller, settled, signed_payment
+
+POLICY = """\
+version: 1
+facilitators:
+  - name: {name}
+    url: http://{host}
+networks:
+  {network}: {{post_sign_delay: 0s}}
+settle: {{hold: {hold}}}
+"""
+
+
+def policy(*, name: str = "main", host: str = "first", hold: str = "25s") -> str:
+    return POLICY.format(name=name, host=host, hold=hold, network=NETWORK)
+
+
+class Running:
+    """A guardian that follows a file, before facilitators that say who they are."""
+
+    def __init__(self, path: Path) -> None:
+        self.asked: list[str] = []
+        self.closed: list[str] = []
+        self.wait: asyncio.Event | None = None
+        file = PolicyFile(path, look_every_s=0.01)
+        self.guardian = build_from(file, file.read(), MemoryStore(), transport=_Facilitators(self))
+
+    async def state(self) -> dict[str, Any]:
+        transport = httpx.ASGITransport(self.guardian.operations)
+        async with httpx.AsyncClient(transport=transport, base_url="http://ops") as http:
+            return dict((await http.get("/api/policy")).json())
+
+    async def until(self, **facts: Any) -> dict[str, Any]:
+        """Once /api/policy says so; the script's limit bounds it."""
+        while not facts.items() <= (state := await self.state()).items():
+            await asyncio.sleep(0.01)
+        return state
+
+    async def settle(self, nonce: int) -> Caller:
+        caller = Caller(signed_payment(nonce), self.guardian.parts.generation)
+        await self.guardian.settle.settle(caller)
+        return caller
+
+
+class _Facilitators(httpx.AsyncBaseTransport):
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/supported":
+            return httpx.Response(404)
+        self._running.asked.append(request.url.host)
+        if self._running.wait:
+            await self._running.wait.wait()
+        return httpx.Response(200, content=settled().content)
+
+
+def play(path: Path, script: Callable[[Running], Awaitable[None]]) -> None:
+    async def run() -> None:
+        running = Running(path)
+        await running.guardian.start()
+        try:
+            async with asyncio.timeout(20):
+                await script(running)
+        finally:
+            await running.guardian.stop()
+
+    asyncio.run(run())
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "policy.yaml"
+    path.write_text(policy())
+    return path
+
+
+def test_a_changed_file_comes_into_force(file: Path) -> None:
+    async def script(running: Running) -> None:
+        before = await running.state()
+        assert (before["version"], before["refused"]) == (1, None)
+        file.write_text(policy(host="second"))
+        after = await running.until(version=2)
+        assert after["hash"] != before["hash"]
+        assert after["loadedAt"] >= before["loadedAt"]
+        await running.settle(1)
+        assert running.asked == ["second"]
+
+    play(file, script)
+
+
+def test_a_bad_file_is_refused_loudly_and_the_last_good_one_stays(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def script(running: Running) -> None:
+        file.write_text(policy().replace("25s", "25"))
+        while not (refused := (await running.state())["refused"]):
+            await asyncio.sleep(0.01)
+        assert (refused["line"], refused["column"]) == (7, 16)
+        assert "25s" in refused["message"]
+        assert (await running.state())["version"] == 1
+        assert (await running.settle(1)).heard["success"] is True
+        page = running.guardian.parts.telemetry.metrics_page()[0].decode()
+        assert "guardian_policy_refused 1.0" in page
+        file.write_text(policy())
+        assert (await running.until(refused=None))["version"] == 1
+
+    with caplog.at_level(logging.ERROR):
+        play(file, script)
+    assert "policy refused, the one in force stays" in caplog.text
+
+
+def test_a_file_that_is_gone_leaves_the_policy_in_force(file: Path) -> None:
+    async def script(running: Running) -> None:
+        file.unlink()
+        while not (await running.state())["refused"]:
+            await asyncio.sleep(0.01)
+        assert (await running.settle(1)).heard["success"] is True
+
+    play(file, script)
+
+
+def test_a_secret_that_is_missing_refuses_the_whole_policy(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
+
+    async def script(running: Running) -> None:
+        changed = policy(host="second").replace(
+            "networks:", "    auth: {bearer: {env: NO_SUCH_TOKEN}}\nnetworks:"
+        )
+        file.write_text(changed)
+        while not (refused := (await running.state())["refused"]):
+            await asyncio.sleep(0.01)
+        assert "NO_SUCH_TOKEN" in refused["message"]
+        await running.settle(1)
+        assert running.asked == ["first"]
+
+    play(file, script)
+
+
+def test_the_symlink_swap_of_a_config_map_is_seen(tmp_path: Path) -> None:
+    """Kubernetes: policy.yaml → ..data/policy.yaml, ..data → a directory with the time in its name."""
+
+    def version(number: int, text: str) -> None:
+        held = tmp_path / f"..2026_{number}"
+        held.mkdir()
+        (held / "policy.yaml").write_text(text)
+        fresh = tmp_path / "..data_tmp"
+        fresh.symlink_to(held.name)
+        fresh.rename(tmp_path / "..data")
+
+    version(1, policy())
+    (tmp_path / "policy.yaml").symlink_to("..data/policy.yaml")
+
+    async def script(running: Running) -> None:
+        version(2, policy(host="second"))
+        await running.until(version=2)
+
+    play(tmp_path / "policy.yaml", script)
+
+
+def test_a_request_under_way_keeps_the_policy_it_began_with(file: Path) -> None:
+    async def script(running: Running) -> None:
+        running.wait = asyncio.Event()
+        waiting = asyncio.create_task(running.settle(1))
+        while not running.asked:
+            await asyncio.sleep(0.001)
+        old = running.guardian.parts.generation
+        file.write_text(policy(name="other", host="second", hold="1s"))
+        await running.until(version=2)
+        assert old.facilitators.named("main") is not None
+        running.wait.set()
+        caller = await waiting
+        assert caller.heard["success"] is True
+        assert running.asked == ["first"]
+        await old.ended()
+
+    play(file, script)
+
+
+def test_many_reloads_under_load_lose_no_request(file: Path) -> None:
+    async def script(running: Running) -> None:
+        async def reloads() -> None:
+            for number in range(10):
+                file.write_text(policy(host=f"host{number}"))
+                await running.until(version=number + 2)
+
+        reloading = asyncio.create_task(reloads())
+        nonce = 0
+        while not reloading.done():
+            callers = await asyncio.gather(*(running.settle(nonce + one) for one in range(20)))
+            nonce += 20
+            assert all(caller.heard["success"] is True for caller in callers)
+        await reloading
+        assert len(await running.guardian.parts.store.page(limit=1000)) == min(nonce, 1000)
+        assert len(set(running.asked)) > 1
+
+    play(file, script)
+
+
+def test_a_sighup_reads_the_file_again(file: Path) -> None:
+    async def script(running: Running) -> None:
+        assert running.guardian.reloading
+        await running.guardian.reloading.stop()  # nobody watches the file
+        file.write_text(policy(host="second"))
+        await running.guardian.reloading.read_again()
+        assert (await running.state())["version"] == 2
+
+    play(file, script)
+
+
+def test_a_policy_that_cannot_be_read_at_start_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match="no such file"):
+        PolicyFile(tmp_path / "none.yaml").read()
+
+
+def test_an_operators_own_profile_belongs_to_the_policy(file: Path) -> None:
+    profiles = file.parent / "profiles"
+    profiles.mkdir()
+    before = PolicyFile(file).hash()
+    (profiles / "own.yaml").write_text("version: 1\nname: own\ntitle: ours\n")
+    assert PolicyFile(file).hash() != before
