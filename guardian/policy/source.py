@@ -1,7 +1,8 @@
 """The policy file on disk: what it holds now, and when to look again. File I/O only, no decisions.
 
-A change is noticed in the directory, not in the file: editors replace files, and Kubernetes swaps a
-symlink (`..data`) under a ConfigMap's files.
+A change is noticed by looking: at what the path leads to, so that a symlink swapped under it is seen
+(Kubernetes does that to a ConfigMap's files), and as well on file systems that tell of no changes. To be
+told of every change in the directory would cost more than all looks: the database may lie in it.
 """
 
 import asyncio
@@ -12,15 +13,16 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from watchfiles import awatch
-
 from guardian.errors import PolicyError
 from guardian.policy.load import load_policy
 from guardian.policy.model import Policy
 from guardian.policy.tree import MAX_BYTES
 
-LOOK_EVERY_S = 5.0
-"""Where the directory tells of no changes (some network mounts) the file is looked at this often."""
+LOOK_EVERY_S = 1.0
+"""Between two looks, each of which is a few calls of stat."""
+
+MAX_PROFILES = 256
+"""Files looked at beside the policy; an operator has a handful."""
 
 READINGS = 3
 """A file that was written to while it was read is read again."""
@@ -41,9 +43,16 @@ class Loaded:
 class PolicyFile:
     """One policy file."""
 
-    def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        clock: Callable[[], float] = time.time,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
         self.path = Path(path)
         self._clock = clock
+        self._look_every_s = look_every_s
 
     def read(self) -> Loaded:
         """The policy in it, read while nobody wrote; raises PolicyError."""
@@ -57,7 +66,7 @@ class PolicyFile:
     def hash(self) -> str:
         """What tells one content from another; also of a file that cannot be read."""
         digest = hashlib.sha256()
-        for path in (self.path, *sorted(self.path.parent.joinpath(PROFILES).glob("*.yaml"))):
+        for path in self._files():
             try:
                 with open(path, "rb") as stream:
                     content = stream.read(MAX_BYTES + 1)
@@ -69,26 +78,28 @@ class PolicyFile:
 
     async def changes(self, seen: str) -> AsyncIterator[str]:
         """The new hash each time the content is another one than `seen`, then than the last; for ever."""
-        async for _ in self._occasions():
-            found = await asyncio.to_thread(self.hash)
-            if found != seen:
-                seen = found
-                yield found
-
-    async def _occasions(self) -> AsyncIterator[None]:
-        """Each time it may be worth looking."""
-        yield
+        looked: object = None
         while True:
-            directories = [self.path.parent, self.path.parent / PROFILES]
+            state = await asyncio.to_thread(self._state)
+            if state != looked:
+                looked, found = state, await asyncio.to_thread(self.hash)
+                if found != seen:
+                    seen = found
+                    yield found
+            await asyncio.sleep(self._look_every_s)
+
+    def _files(self) -> list[Path]:
+        profiles = sorted(self.path.parent.joinpath(PROFILES).glob("*.yaml"))
+        return [self.path, *profiles[:MAX_PROFILES]]
+
+    def _state(self) -> list[tuple[object, ...]]:
+        """What changes with the content, cheaply."""
+        found: list[tuple[object, ...]] = []
+        for path in self._files():
             try:
-                async for _ in awatch(
-                    *(one for one in directories if one.is_dir()),
-                    watch_filter=None,
-                    recursive=False,
-                    rust_timeout=int(LOOK_EVERY_S * 1000),
-                    yield_on_timeout=True,
-                ):
-                    yield
-            except OSError:  # the directory went away, or the system has no watch left
-                await asyncio.sleep(LOOK_EVERY_S)
-                yield
+                stat = os.stat(path)
+            except OSError as fault:
+                found.append((path.name, fault.errno))
+            else:
+                found.append((path.name, stat.st_mtime_ns, stat.st_ino, stat.st_size, stat.st_dev))
+        return found
