@@ -167,6 +167,7 @@ async def run(port: int, connections: int, warmup_s: float, seconds: float) -> d
         "rate": count / elapsed_s,
         "p50_ms": measured[count // 2] * 1e3 if count else None,
         "p99_ms": measured[count * 99 // 100] * 1e3 if count else None,
+        "max_ms": measured[-1] * 1e3 if count else None,
         "failures": result.failures,
         "first_failure": result.first_failure,
     }
