@@ -81,7 +81,14 @@ class Question:
 
     @classmethod
     def of(
-        cls, operation: Operation, payment: Payment, call: Call, *, wait_s: float, **others: object
+        cls,
+        operation: Operation,
+        payment: Payment,
+        call: Call,
+        *,
+        wait_s: float,
+        timeout_s: float | None = None,
+        unfit: frozenset[str] = frozenset(),
     ) -> Self:
         """What a caller asks, as it asks it."""
         return cls(
@@ -94,8 +101,9 @@ class Question:
             headers=call.headers,
             body=call.body,
             wait_s=wait_s,
+            timeout_s=timeout_s,
             only=call.only,
-            **others,  # type: ignore[arg-type]
+            unfit=unfit,
         )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from guardian.flow import answers
 from guardian.flow.live import Live
-from guardian.flow.parts import Call, Parts, log
+from guardian.flow.parts import Call, Generation, Parts, log
 from guardian.flow.signatures import Signatures
 from guardian.settlement.purchase import same_purchase
 from guardian.settlement.record import Settlement
@@ -32,25 +32,24 @@ class Purchases:
         self._signatures = signatures
         self._flow = flow
 
-    def _reuse(self, of: Settlement | Payment) -> str:
-        return self._parts.policy.network(of.network).settle.reuse_orphans
-
-    async def before(self, record: Settlement) -> list[Settlement]:
+    async def before(self, record: Settlement, generation: Generation) -> list[Settlement]:
         """Payments of the same purchase that stand before this one, oldest first."""
         found = await self._parts.store.of_purchase(
             record.network, record.payer, record.pay_to, record.asset, record.amount
         )
-        return list(self._matching(found, record))
+        return list(self._matching(found, record, generation))
 
-    async def before_payment(self, payment: Payment) -> list[Settlement]:
+    async def before_payment(self, payment: Payment, generation: Generation) -> list[Settlement]:
         """The same for a payload that has no record yet."""
         found = await self._parts.store.of_purchase(
             payment.network, payment.payer, payment.pay_to, payment.asset, payment.amount
         )
-        return list(self._matching(found, payment))
+        return list(self._matching(found, payment, generation))
 
-    def _matching(self, found: Iterable[Settlement], record: Settlement | Payment) -> Iterable[Settlement]:
-        reuse, now = self._reuse(record), self._parts.clock()
+    def _matching(
+        self, found: Iterable[Settlement], record: Settlement | Payment, generation: Generation
+    ) -> Iterable[Settlement]:
+        reuse, now = _reuse(record, generation), self._parts.clock()
         for first in found:
             if first.key == record.key or first.paid_by or not (first.orphan or first.money in IN_DOUBT):
                 continue
@@ -65,7 +64,7 @@ class Purchases:
         """Answer from the payment before this one; False: nothing stands before it any more."""
         if live.record.paid_by:
             return await self._answered_as_bound(live, payment, call)
-        while before := await self.before(live.record):
+        while before := await self.before(live.record, call.generation):
             first = await self._attach(before[0])
             first.callers += 1
             try:
@@ -73,7 +72,7 @@ class Purchases:
                 if call.gone or not first.final:
                     await self._not_yet(live, first, call)
                     return True
-                reuses = self._reuse(live.record) != "off"
+                reuses = _reuse(live.record, call.generation) != "off"
                 if first.paid and reuses and await self._paid_by(live, first, payment, call):
                     return True
             finally:
@@ -120,6 +119,10 @@ class Purchases:
             else:
                 await live.answered(AnswerEvent.LEFT)
         return True
+
+
+def _reuse(of: Settlement | Payment, generation: Generation) -> str:
+    return generation.policy.network(of.network).settle.reuse_orphans
 
 
 def _over_at(first: Settlement) -> float:

@@ -149,7 +149,7 @@ class SettleFlow:
         if live.record.paid_by:
             return True
         if live.record.money is Money.IDLE and not live.driven:
-            return bool(await self.purchases.before(live.record))
+            return bool(await self.purchases.before(live.record, call.generation))
         return False
 
     def _may_begin_again(self, live: Live, payment: Payment) -> bool:

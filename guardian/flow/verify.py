@@ -56,7 +56,7 @@ class VerifyFlow:
         if tried.verdict.outcome is Outcome.SUCCESS and tried.reply:
             self._signatures.vouch(payment)
             await call.answer(200, tried.reply.headers, _valid_body(tried.reply, payment))
-        elif await self._earlier_payment_stands(record, payment, tried.verdict):
+        elif await self._earlier_payment_stands(record, payment, tried.verdict, call):
             await call.answer(200, (), write_verify_valid(payment.payer))
         else:
             await call.answer(200, tried.headers, _invalid_body(tried, payment))
@@ -75,14 +75,14 @@ class VerifyFlow:
         return None
 
     async def _earlier_payment_stands(
-        self, record: Settlement | None, payment: Payment, verdict: Verdict
+        self, record: Settlement | None, payment: Payment, verdict: Verdict, call: Call
     ) -> bool:
         """Refused only because the payer's earlier payment for this purchase has moved the money."""
         if not any(part in verdict.reason for part in SPENT_BY_US):
             return False
         if record and record.key == payment.key and record.money in PAID:
             return False
-        before = await self._purchases.before_payment(payment)
+        before = await self._purchases.before_payment(payment, call.generation)
         return bool(before) and await self._signatures.recovered(payment)
 
     async def _ask(self, payment: Payment, call: Call, unfit: frozenset[str]) -> Tried:

@@ -151,7 +151,8 @@ class Watch:
 
     async def _unused(self, live: Live) -> None:
         """The nonce is unused as of a new head: note it, and send again where that is safe."""
-        network = self._parts.policy.in_force(live.record.network, live.record.facilitator)
+        generation = live.generation or self._parts.generation
+        network = generation.policy.in_force(live.record.network, live.record.facilitator)
         if live.record.money in PAID:
             if live.unused_blocks == SUSPICIOUS_BLOCKS:
                 log.error("a facilitator reported success that the chain does not show", extra=facts(live))
