@@ -4,12 +4,13 @@ The one place that decides what counts as a payment (law 3): a use of the nonce 
 transfer alone is none, a hash alone is none. Sources: EIP-3009, x402 reference §6.1.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from guardian.chain.rpc import quantity
+from guardian.chain.endpoint import quantity
 from guardian.chain.target import Target
 from guardian.errors import ChainUnavailable
 from guardian.wire.names import TxHash
@@ -25,6 +26,8 @@ NONCE_AT = 10 + 5 * 64
 """Where the nonce stands in the calldata of those four: after from, to, value and two times."""
 
 WORD = 64
+
+_HEX = re.compile(r"[0-9a-f]*")
 
 
 class Use(Enum):
@@ -63,7 +66,10 @@ def word(found: str) -> str:
 
 
 def read_log(found: Any) -> Log | None:
-    """A log object; None for one that was removed by a reorganisation or has no topic."""
+    """A log object; None for one that was removed by a reorganisation or has no topic.
+
+    Raises ChainUnavailable on nonsense.
+    """
     try:
         if found.get("removed"):
             return None
@@ -76,7 +82,10 @@ def read_log(found: Any) -> Log | None:
     if not topics:
         return None
     unindexed = [data[at : at + WORD] for at in range(0, len(data), WORD)]
-    return Log(address, topics[0], (*map(word, topics[1:]), *unindexed), transaction)
+    words = (*map(word, topics[1:]), *unindexed)
+    if not all(map(_HEX.fullmatch, words)):
+        raise ChainUnavailable("an answer is no log")
+    return Log(address, topics[0], words, transaction)
 
 
 def read_receipt(found: Any) -> Receipt | None:
@@ -90,6 +99,8 @@ def read_receipt(found: Any) -> Receipt | None:
     except (KeyError, TypeError):
         raise ChainUnavailable("an answer is no receipt") from None
     kept = tuple(log for log in map(read_log, logs) if log is not None)
+    if any(log.transaction != transaction for log in kept):
+        raise ChainUnavailable("a receipt holds another transaction's logs")
     return Receipt(transaction, number, status == 1, kept)
 
 
@@ -119,7 +130,11 @@ def _transfers_of(events: list[Log], payer: str, nonce: str) -> list[tuple[str, 
     Several authorizations of one payer may share a transaction: then each has its own transfer,
     the one of the same rank, so that one transfer never proves two payments.
     """
-    uses = [e.words[1] for e in events if e.topic == AUTHORIZATION_USED and e.words[:1] == (payer,)]
+    uses = [
+        e.words[1]
+        for e in events
+        if e.topic == AUTHORIZATION_USED and e.words[:1] == (payer,) and len(e.words) > 1
+    ]
     made = [
         (e.words[1], int(e.words[2], 16))
         for e in events

@@ -7,9 +7,9 @@ catching up never delays what is new. Remembers nothing but what is left to sear
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from guardian.chain.endpoint import Block, Endpoint, RpcRefused
 from guardian.chain.evidence import Log
 from guardian.chain.reads import NONCE_FILTER_LIMIT, block_at, used_logs
-from guardian.chain.rpc import Block, Endpoint, RpcRefused
 from guardian.chain.target import Target
 
 CHUNK_BLOCKS = 1000
@@ -56,10 +56,10 @@ class Past:
     def done(self) -> bool:
         return not self._spans
 
-    async def search(self, endpoint: Endpoint, targets: Mapping[str, Target]) -> list[Log]:
+    async def search(self, endpoint: Endpoint, targets: Mapping[str, Target], chunks: int) -> list[Log]:
         """The next chunks' logs. Raises ChainUnavailable; what was not searched stays to be searched."""
         found: list[Log] = []
-        for _ in range(CHUNKS_PER_TICK):
+        for _ in range(min(chunks, CHUNKS_PER_TICK)):
             while self._spans and not any(key in targets for key in self._spans[0].keys):
                 self._spans.pop(0)
             if not self._spans:
@@ -83,8 +83,8 @@ class Past:
             low = max(first, last - self.chunk + 1)
             try:
                 logs += await used_logs(endpoint, targets, low, last)
-            except RpcRefused as exc:
-                if self.chunk == 1 or "rate" in str(exc).lower():
+            except RpcRefused:
+                if self.chunk == 1:
                     raise
                 self.chunk = max(1, min(self.chunk, last - low + 1) // 2)
                 continue

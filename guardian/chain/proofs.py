@@ -1,15 +1,16 @@
 """Negative proofs: that an authorization was never used for this payment, and never can be.
 
-Every usable endpoint is asked and all must say the same (`Endpoints.agreed`). A claim is what the
+Every moving endpoint is asked and all must say the same (`Endpoints.agreed`). A claim is what the
 watcher suspects; only what comes back from `prove` may be told.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from guardian.chain.endpoint import Endpoint
 from guardian.chain.evidence import Use, judge
 from guardian.chain.reads import Finality, final_block, receipt_answer, receipt_call, states
-from guardian.chain.rpc import Endpoint, Endpoints
+from guardian.chain.rpc import Endpoints
 from guardian.chain.target import Cancelled, Expired, Mismatch, Target
 from guardian.wire.names import TxHash
 

@@ -6,6 +6,7 @@ Every question names its block. Nothing here is a finding; nothing is remembered
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
+from guardian.chain.endpoint import Block, Endpoint, RpcRefused, read_block
 from guardian.chain.evidence import (
     AUTHORIZATION_CANCELED,
     AUTHORIZATION_USED,
@@ -16,7 +17,6 @@ from guardian.chain.evidence import (
     read_receipt,
     state_calldata,
 )
-from guardian.chain.rpc import Block, Endpoint, RpcRefused, read_block
 from guardian.chain.target import Target
 from guardian.chain.wires import Call
 from guardian.errors import ChainUnavailable
@@ -32,7 +32,10 @@ FALLBACK_FINALITY_BLOCKS = 64
 
 
 async def used_logs(endpoint: Endpoint, targets: Collection[Target], first: int, last: int) -> list[Log]:
-    """Uses and cancellations in blocks first..last, in one call. Raises RpcRefused, ChainUnavailable."""
+    """Uses and cancellations in blocks first..last, in one call. Raises RpcRefused, ChainUnavailable.
+
+    A node whose filter does not work answers with what was not asked for: that is left out.
+    """
     topics: list[Any] = [[AUTHORIZATION_USED, AUTHORIZATION_CANCELED]]
     if len(targets) <= NONCE_FILTER_LIMIT:
         topics += [None, sorted({str(target.nonce) for target in targets})]
@@ -45,7 +48,9 @@ async def used_logs(endpoint: Endpoint, targets: Collection[Target], first: int,
     found = await endpoint.ask("eth_getLogs", query)
     if not isinstance(found, list):
         raise ChainUnavailable("an answer is no list of logs")
-    return [log for log in map(read_log, found) if log is not None]
+    asked = set(query["address"])
+    logs = [log for log in map(read_log, found) if log is not None]
+    return [log for log in logs if log.address in asked and log.topic in topics[0]]
 
 
 def state_call(target: Target, block: int) -> Call:

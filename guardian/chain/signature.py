@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from eth_abi.abi import encode
+from eth_abi.exceptions import EncodingError
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_keys.exceptions import BadSignature
 from eth_utils.crypto import keccak
 from eth_utils.exceptions import ValidationError
 
-from guardian.chain.rpc import Endpoint, Endpoints, RpcRefused
+from guardian.chain.endpoint import Endpoint, RpcRefused
+from guardian.chain.rpc import Endpoints
 from guardian.chain.wires import Call
 from guardian.errors import ChainUnavailable
 from guardian.wire.names import Address, Nonce
@@ -90,7 +92,7 @@ def typed_data(authorization: Authorization) -> SignableMessage | None:
                 "nonce": bytes.fromhex(authorization.nonce.removeprefix("0x")),
             },
         )
-    except (ValueError, TypeError, ValidationError, OverflowError):
+    except (ValueError, TypeError, ValidationError, OverflowError, EncodingError):
         return None
 
 

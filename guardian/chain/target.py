@@ -2,7 +2,8 @@
 
 A target is one EIP-3009 authorization, known by (asset, payer, nonce) before it is ever broadcast.
 `Paid`, `Cancelled` and `Expired` are proofs and end a watch. `Mismatch` ends it too: the nonce is
-spent, and not on this payment. All others are news. An absence of findings says nothing.
+spent, and not on this payment. All others are news. An absence of findings says nothing. After a
+`Paid` that was told before finality a `Reorged` may still come, and begins the watch anew.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ class Target:
     key: the settlement's identity; amount: atomic units; valid_before: Unix seconds, None where
     the scheme names none (no expiry can then be proven); hint: a hash somebody reported, which
     proves nothing; from_block_time: Unix seconds when the guardian first saw the authorization,
-    from which the chain's past is searched.
+    from which the chain's past is searched; urgent: a caller waits, so it goes before others where
+    the endpoints' budget does not allow all.
     """
 
     key: str
@@ -29,6 +31,7 @@ class Target:
     valid_before: int | None = None
     hint: TxHash | None = None
     from_block_time: float = 0.0
+    urgent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,16 @@ class Mismatch:
     detail: str
 
 
-Finding = Paid | Seen | Unused | Reverted | Cancelled | Expired | Mismatch
+@dataclass(frozen=True, slots=True)
+class Reorged:
+    """A payment told as Paid is gone at the depth of finality, and its nonce unused there.
+
+    The watch goes on by itself: it may be paid again (in another block or transaction) or expire.
+    """
+
+    transaction: TxHash
+
+
+Finding = Paid | Seen | Unused | Reverted | Cancelled | Expired | Mismatch | Reorged
 Proof = Paid | Cancelled | Expired | Mismatch
 """Findings after which the chain can say nothing new: the watch of that target ends."""

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from guardian.chain.endpoint import Block, Endpoint
 from guardian.chain.evidence import Receipt, Use, judge
 from guardian.chain.proofs import Claim
 from guardian.chain.reads import (
@@ -18,12 +19,14 @@ from guardian.chain.reads import (
     state_call,
     transaction_call,
 )
-from guardian.chain.rpc import Block, Endpoint
 from guardian.chain.target import Finding, Paid, Reverted, Seen, Target, Unused
 from guardian.wire.names import Address, Nonce, TxHash
 
 HINTS_KEPT = 4
-"""Reported hashes looked up per target and head: the newest. Hashes found in logs are all kept."""
+"""Reported hashes looked up per target and head: the newest."""
+
+FOUND_KEPT = 8
+"""Hashes that logs name, likewise. A nonce is used once; more is a node that invents logs."""
 
 _ADDRESS = re.compile(r"0x[0-9a-f]{40}")
 _WORD = re.compile(r"0x[0-9a-f]{64}")
@@ -47,10 +50,12 @@ class Look:
 class Watch:
     """One target under watch.
 
-    since: when it was (last) handed in; looked_at, looked_head: time and head of the last look;
-    stale: something came in since the last look;
-    past_from: the lowest block searched, -1 before the first; missing: looks in a row with a used
-    nonce and no transaction for it; claim: what seems to exclude payment, not proven yet.
+        since: when it was (last) handed in; looked_at, looked_head: time and head of the last look;
+        stale: something came in since the last look;
+        past_from: the lowest block searched, -1 before the first; missing: looks in a row with a used
+        nonce and no transaction for it; claim: what seems to exclude payment, not proven yet;
+    witnessed_from: when one endpoint alone first showed a payment, and the time of its head then;
+    denied: another one contradicted it.
     """
 
     target: Target
@@ -65,6 +70,8 @@ class Watch:
     missing: int = 0
     used: bool = False
     claim: Claim | None = None
+    witnessed_from: dict[TxHash, tuple[float, int]] = field(default_factory=dict)
+    denied: bool = False
     _told: set[Finding] = field(default_factory=set)
     _told_block: int = -1
 
@@ -97,7 +104,7 @@ class Watch:
     def add_found(self, transaction: TxHash) -> None:
         """Remember a hash that a log names."""
         if transaction not in self.found:
-            self.found.append(transaction)
+            self.found = [*self.found, transaction][-FOUND_KEPT:]
 
     def news(self, look: Look, confirmations: int, now: float) -> list[Finding]:
         """Findings of this look that were not told before; keeps a suspicion of non-payment in `claim`."""
@@ -115,8 +122,15 @@ class Watch:
         findings += [Seen(transaction) for transaction in look.waiting]
         if look.used is False:
             findings += self._of_unused(look)
-        paid = next((finding for finding in findings if isinstance(finding, Paid)), None)
-        return [paid] if paid else self._untold(findings)
+        paid: list[Finding] = [finding for finding in findings if isinstance(finding, Paid)]
+        if paid:
+            return paid  # of several, all but one are invented: which one is not, other endpoints know
+        return self._untold(findings)
+
+    def not_yet(self, paid: Paid) -> list[Finding]:
+        """A payment that another endpoint has still to confirm is seen; it is looked at again at once."""
+        self.stale = True
+        return self._untold([Seen(paid.transaction)])
 
     def _of_receipt(self, receipt: Receipt, head: int, confirmations: int) -> Iterable[Finding]:
         use, detail = judge(receipt, self.target)
@@ -169,24 +183,43 @@ def watch_of(target: Target, tell: Callable[[Finding], None], now: float) -> Wat
     return watch
 
 
-async def take_looks(endpoint: Endpoint, watches: Sequence[Watch], head: Block) -> list[Look]:
-    """Nonce states and known hashes of all these targets in one batch; raises ChainUnavailable."""
-    known = [watch.known for watch in watches]  # as asked now: hints come in while the answer is awaited
+async def take_looks(
+    endpoint: Endpoint, watches: Sequence[Watch], head: Block, *, frozen: bool = False
+) -> list[Look]:
+    """Nonce states and known hashes of all these targets in one batch; raises ChainUnavailable.
+
+    frozen: the head has stood still for so long that a nonce unused there says nothing.
+    """
+    questions = [_questions(watch) for watch in watches]
     calls = []
-    for watch, hashes in zip(watches, known, strict=True):
+    for watch, hashes in zip(watches, questions, strict=True):
         watch.stale = False
         calls.append(state_call(watch.target, head.number))
-        for transaction in hashes:
-            calls += [receipt_call(transaction), transaction_call(transaction)]
+        for transaction, mined in hashes:
+            calls += [receipt_call(transaction)] + ([] if mined else [transaction_call(transaction)])
     answers = iter(await endpoint.ask_all(calls))
-    return [_look(hashes, head, answers) for hashes in known]
+    return [_look(hashes, head, answers, frozen) for hashes in questions]
 
 
-def _look(hashes: Sequence[TxHash], head: Block, answers: Iterator[object]) -> Look:
+def cost_of(watch: Watch) -> int:
+    """How many calls a look at this target takes."""
+    return 1 + sum(1 if mined else 2 for _, mined in _questions(watch))
+
+
+def _questions(watch: Watch) -> list[tuple[TxHash, bool]]:
+    """Hashes as known now (hints come in while the answer is awaited), and whether a log named it: it
+    is in a block then, and need not be looked for in the mempool."""
+    return [(transaction, transaction in watch.found) for transaction in watch.known]
+
+
+def _look(
+    hashes: Sequence[tuple[TxHash, bool]], head: Block, answers: Iterator[object], frozen: bool
+) -> Look:
     used = state_answer(next(answers))
+    used = None if frozen and used is False else used
     receipts, waiting = [], []
-    for transaction in hashes:
-        receipt, found = receipt_answer(next(answers)), next(answers)
+    for transaction, mined in hashes:
+        receipt, found = receipt_answer(next(answers)), None if mined else next(answers)
         if receipt is not None and receipt.transaction == transaction:
             receipts.append(receipt)
         elif is_waiting(found):

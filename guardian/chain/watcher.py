@@ -1,23 +1,32 @@
 """The watcher of one network: one loop for all its targets, whatever their number.
 
 Per look at the chain: one probe of each endpoint, one log query, one batch for nonce states and
-known hashes, and (while a young target has no hash) one read of the pending block. An RPC error
-gives no finding: the loop goes on, with growing pauses, until there is proof or nobody watches.
+known hashes, and (while a young target has no hash) one read of the pending block; for payments that
+are found, one batch to each other endpoint (witness.py), and one when they are final (aftercare.py).
+An RPC error gives no finding: the loop goes on, with growing pauses, until there is proof or nobody
+watches. What an endpoint's budget does not allow is looked at later, old targets last; a rate limit
+is waited out. Doubts that last are looked at through every endpoint in turn, so that none of them
+can hide a payment.
 """
 
 import asyncio
 import contextlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
 
-from guardian.chain.evidence import Log, spenders, word
-from guardian.chain.past import MARGIN_S, Past, block_before
+from guardian.chain.aftercare import Aftercare
+from guardian.chain.endpoint import Block, Endpoint, read_block
+from guardian.chain.evidence import spenders, word
+from guardian.chain.past import CHUNKS_PER_TICK
 from guardian.chain.proofs import prove
-from guardian.chain.reads import NONCE_FILTER_LIMIT, Finality, pending_transactions
-from guardian.chain.rpc import Block, Endpoint, Endpoints, read_block
-from guardian.chain.target import Finding, Proof, Target
-from guardian.chain.watch import Watch, take_looks, watch_of
+from guardian.chain.reads import Finality, pending_transactions
+from guardian.chain.rpc import Endpoints
+from guardian.chain.target import Finding, Paid, Proof, Reorged, Target
+from guardian.chain.trail import Trail
+from guardian.chain.watch import Look, Watch, cost_of, take_looks, watch_of
+from guardian.chain.witness import Witnesses
 from guardian.errors import ChainUnavailable
 from guardian.wire.names import Network, TxHash
 
@@ -45,18 +54,15 @@ LOOKS_PER_HEAD = 100
 PENDING_SCAN_AGE_S = 600.0
 """The pending block is large: it is read for targets that are younger than this."""
 
-OVERLAP_BLOCKS = 12
-OVERLAP_S = 20.0
-"""Blocks read again at every head, the larger of the two: a reorganisation moves logs, and a
-service's log index may lag behind its own head."""
+LASTING_BLOCKS = 5
+"""A doubt older than this is now and then looked at through another endpoint than the best one."""
 
-JUST_SEEN_S = 10.0
-"""A target first seen this recently lies within the overlap: its past need not be searched."""
+LOOKS_PER_TURN = 4
 
-MISSING_LOOKS = 3
-"""Looks with a used nonce and no log, after which the past is searched (further)."""
+DEBT_PAUSE_CAP_S = 10.0
+"""The longest pause for a budget's sake: a caller is held for 25 s."""
 
-REWIND_BLOCKS = 10_000
+WITNESS_PACE_S = 0.5
 
 
 def _ignore(text: str) -> None: ...
@@ -85,15 +91,18 @@ class Watcher:
         on_head the highest block, after each look."""
         self.network = network
         self.endpoints = endpoints
-        self._block_time_s = max(0.05, block_time_s)
+        self._block_time_s = endpoints.block_time_s = max(0.05, block_time_s)
         self._confirmations = max(1, confirmations)
         self._finality = finality_blocks
         self._clock = clock
         self._on_error = on_error
         self._on_head = on_head
         self._watches: dict[str, Watch] = {}
-        self._past = Past()
-        self._covered = -1  # the last block whose logs were read for every target
+        self._trail = Trail(self._block_time_s, self._confirmations)
+        self._witnesses = Witnesses(endpoints, self._block_time_s, on_error)
+        self._aftercare = Aftercare(finality_blocks)
+        self._looks = itertools.count()
+        self._awaiting_witness = False
         self._failures = 0
         self._checked_at = -math.inf
         self._wake = asyncio.Event()
@@ -101,8 +110,14 @@ class Watcher:
 
     @property
     def healthy(self) -> bool:
-        """Whether an endpoint answered, on the right chain, when it was last asked."""
-        return bool(self.endpoints.usable)
+        """Whether the chain can be followed, by what its endpoints last said."""
+        return self.endpoints.healthy
+
+    @property
+    def fault(self) -> str:
+        """What an operator should mend: also where the network is healthy and one endpoint is not
+        enough to prove a non-payment. Empty: nothing."""
+        return self.endpoints.fault
 
     @property
     def head(self) -> int:
@@ -123,12 +138,13 @@ class Watcher:
         await self.endpoints.close()
 
     async def check(self) -> None:
-        """Raise ChainUnavailable unless an endpoint is usable; asks when the last answer is old."""
+        """Raise ChainUnavailable unless the chain can be followed; asks when the last answer is old."""
         now = time.monotonic()
         if not self.healthy or now - self._checked_at > CHECK_FRESH_S:
             self._checked_at = now
             await self.endpoints.refresh()
-        self.endpoints.best()
+        if not self.healthy:
+            raise ChainUnavailable(self.fault)
 
     async def is_earlier(self, block: int, moment: float) -> bool:
         """Whether a block is clearly older than a moment in Unix seconds, by the chain's own clock.
@@ -153,6 +169,7 @@ class Watcher:
         for hash in old.known if old else ():
             watch.add_hint(hash)
         self._watches[target.key] = watch
+        self._aftercare.forget(target.key)
         self._wake.set()
 
     def hint(self, key: str, tx: TxHash) -> None:
@@ -165,6 +182,7 @@ class Watcher:
     def forget(self, key: str) -> None:
         """Stop watching; nothing is told about it any more."""
         self._watches.pop(key, None)
+        self._aftercare.forget(key)
 
     # --- the loop
 
@@ -172,7 +190,7 @@ class Watcher:
         while True:
             self._wake.clear()
             pause_s = await self._once()
-            await asyncio.sleep(MIN_GAP_S)
+            await asyncio.sleep(max(MIN_GAP_S, min(self.endpoints.debt_s(), DEBT_PAUSE_CAP_S)))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._wake.wait()
@@ -196,13 +214,16 @@ class Watcher:
         for watch in self._watches.values():
             watch.look_again()
         if self._failures > len(self.endpoints.all) or not self.endpoints.usable:
-            await asyncio.sleep(min(BACKOFF_CAP_S, MIN_POLL_S * 2 ** min(self._failures, 10)))
+            backoff_s = min(BACKOFF_CAP_S, MIN_POLL_S * 2 ** min(self._failures, 10))
+            await asyncio.sleep(max(backoff_s, min(self.endpoints.rest_s(), SLOWEST_POLL_S)))
         return 0.0
 
     def _pace_s(self) -> float:
         """The youngest target sets the pace; a subscription makes polling a mere safety net."""
         if not self._watches:
-            return IDLE_POLL_S
+            return max(1.0, self._block_time_s) if self._aftercare else IDLE_POLL_S
+        if self._awaiting_witness:
+            return max(MIN_POLL_S, min(WITNESS_PACE_S, self._block_time_s / 2))
         pace_s = max(
             MIN_POLL_S, self._block_time_s / 2, min(SLOWEST_POLL_S, self._youngest_s() / AGE_PER_POLL)
         )
@@ -225,33 +246,90 @@ class Watcher:
         """One look at the chain, all the loop ever does. Raises ChainUnavailable."""
         await self.endpoints.refresh()
         self._on_head(self.head)
-        if not self._watches:
+        if not self._watches and not self._aftercare:
             return
-        endpoint = self.endpoints.best()
+        endpoint = self._reader()
         head = endpoint.head
         if head is None:
             return
         try:
-            await self._read_pending(endpoint)
-            due = self._due(head)
-            if due:
-                await self._read_logs(endpoint, head, due)
-            looks = await take_looks(endpoint, due, head)
-        except ChainUnavailable:
-            self.endpoints.failed(endpoint)
+            due, looks = await self._look_through(endpoint, head)
+        except ChainUnavailable as exc:
+            self.endpoints.failed(endpoint, exc)
             raise
-        for watch, look in zip(due, looks, strict=True):
-            for finding in watch.news(look, self._confirmations, self._clock()):
-                self._tell(watch, finding)
-            self._search_for_missing(watch, head)
+        await self._hear(endpoint, head, due, looks)
         await self._prove(due)
 
-    def _due(self, head: Block) -> list[Watch]:
-        """Whom to look at: at each head the young, now and then the old, the most overdue first."""
+    def _reader(self) -> Endpoint:
+        """The best endpoint; where a doubt lasts, now and then another one."""
+        usable = self.endpoints.usable
+        oldest = next(iter(self._watches.values()), None)
+        lasting_s = LASTING_BLOCKS * self._block_time_s
+        if len(usable) < 2 or oldest is None or self._clock() - oldest.since < lasting_s:
+            return self.endpoints.best()
+        look = next(self._looks)
+        if look % LOOKS_PER_TURN:
+            return usable[0]
+        return usable[1 + look // LOOKS_PER_TURN % (len(usable) - 1)]
+
+    async def _look_through(self, endpoint: Endpoint, head: Block) -> tuple[list[Watch], list[Look]]:
+        frozen = endpoint.frozen(self._block_time_s)
+        await self._read_pending(endpoint)
+        due = self._due(endpoint, head)
+        if due:
+            rich = endpoint.budget.left(self.endpoints.clock()) > LOOKS_PER_HEAD
+            await self._trail.follow(endpoint, head, self._watches, CHUNKS_PER_TICK if rich else 1)
+        looks = await take_looks(endpoint, due, head, frozen=frozen)
+        if not frozen and endpoint.budget.left(self.endpoints.clock()) > 0:
+            await self._review(endpoint)
+        return due, looks
+
+    def _due(self, endpoint: Endpoint, head: Block) -> list[Watch]:
+        """Whom to look at: at each head the young, now and then the old; the urgent first, then the
+        most overdue, then the newest; as many as the budget has calls for, and one at least."""
         now = self._clock()
         ranked = [(watch.overdue(now, head, AGE_PER_POLL), watch) for watch in self._watches.values()]
-        due = sorted((pair for pair in ranked if pair[0] >= 1.0), key=lambda pair: -pair[0])
-        return [watch for _, watch in due[:LOOKS_PER_HEAD]]
+        due = [pair for pair in ranked if pair[0] >= 1.0]
+        due.sort(key=lambda pair: (pair[1].target.urgent, pair[0], pair[1].since), reverse=True)
+        left = endpoint.budget.left(self.endpoints.clock())
+        chosen: list[Watch] = []
+        for _, watch in due[:LOOKS_PER_HEAD]:
+            left -= cost_of(watch)
+            if chosen and left < 0:
+                break
+            chosen.append(watch)
+        return chosen
+
+    async def _hear(
+        self, endpoint: Endpoint, head: Block, due: Sequence[Watch], looks: Sequence[Look]
+    ) -> None:
+        """Tell what these looks found; payments when another endpoint has had its say."""
+        news: list[tuple[Watch, Finding]] = []
+        claims: list[tuple[Watch, Paid]] = []
+        for watch, look in zip(due, looks, strict=True):
+            for finding in watch.news(look, self._confirmations, self._clock()):
+                if isinstance(finding, Paid):
+                    claims.append((watch, finding))
+                else:
+                    news.append((watch, finding))
+            self._trail.search_for_missing(watch, head)
+        heard = await self._witnesses.heard(endpoint, head, claims)
+        self._awaiting_witness = not all(heard)
+        for (watch, paid), told in zip(claims, heard, strict=True):
+            news += [(watch, finding) for finding in ([paid] if told else watch.not_yet(paid))]
+        news.sort(key=lambda pair: not isinstance(pair[1], Proof))  # what follows a proof is not told
+        for watch, finding in news:
+            self._tell(watch, finding)
+
+    async def _review(self, endpoint: Endpoint) -> None:
+        """Payments told before they were final, and gone since, are watched anew."""
+        for kept, undone in await self._aftercare.review(endpoint, self.endpoints):
+            if kept.target.key in self._watches:
+                continue
+            self.watch(kept.target, kept.tell)
+            if undone:
+                self._on_error(f"{self.network}: a reorganisation undid {kept.paid.transaction}")
+                self._tell(self._watches[kept.target.key], Reorged(kept.paid.transaction))
 
     def _tell(self, watch: Watch, finding: Finding) -> None:
         key = watch.target.key
@@ -259,6 +337,8 @@ class Watcher:
             return
         if isinstance(finding, Proof):
             del self._watches[key]
+        if isinstance(finding, Paid):
+            self._aftercare.keep(watch.target, watch.tell, finding)
         try:
             watch.tell(finding)
         except Exception as exc:  # a listener's fault must not cost the other targets their watch
@@ -276,54 +356,6 @@ class Watcher:
                 self._tell(watch, proof)
 
     # --- finding transactions
-
-    async def _read_logs(self, endpoint: Endpoint, head: Block, due: Sequence[Watch]) -> None:
-        """Uses of nonces in the blocks since the last look, and a part of the past where one is open."""
-        targets = {key: watch.target for key, watch in self._watches.items()}
-        fresh = [watch for watch in self._watches.values() if watch.past_from < 0]
-        first = max(0, head.number - min(self._overlap(), self._past.chunk) + 1)
-        if 0 <= self._covered < first - 1:
-            self._past.add(targets, self._covered + 1, first - 1)
-        await self._open_past(endpoint, head, fresh, first)
-        logs = await self._past.read(endpoint, list(targets.values()), first, head.number)
-        self._covered = head.number
-        logs += await self._past.search(endpoint, targets)
-        self._match(logs)
-
-    def _overlap(self) -> int:
-        """Blocks read at every head; more of them while the filter names nonces and answers are short."""
-        seconds = MARGIN_S if len(self._watches) <= NONCE_FILTER_LIMIT else OVERLAP_S
-        return max(OVERLAP_BLOCKS, self._confirmations + 3, math.ceil(seconds / self._block_time_s))
-
-    async def _open_past(self, endpoint: Endpoint, head: Block, fresh: Sequence[Watch], first: int) -> None:
-        """Have the past searched for targets that are handed in after the fact, all with one estimate."""
-        late = [w for w in fresh if w.since - w.target.from_block_time > JUST_SEEN_S]
-        if late:
-            moment = min(watch.target.from_block_time for watch in late)
-            start = await block_before(endpoint, head, moment, self._block_time_s)
-            self._past.add([watch.target.key for watch in late], start, first - 1)
-            for watch in late:
-                watch.past_from = min(start, first)
-        for watch in fresh:
-            watch.past_from = watch.past_from if watch.past_from >= 0 else first
-
-    def _search_for_missing(self, watch: Watch, head: Block) -> None:
-        """A nonce used by a transaction that no log query has shown: search again, and further back."""
-        if watch.missing < MISSING_LOOKS or self._past.searching(watch.target.key):
-            return
-        watch.missing = 0
-        watch.past_from = max(0, watch.past_from - REWIND_BLOCKS)
-        self._past.add([watch.target.key], watch.past_from, head.number)
-
-    def _match(self, logs: Sequence[Log]) -> None:
-        by_words: dict[tuple[str, ...], Watch] = {
-            (watch.target.asset, word(watch.target.payer), word(watch.target.nonce)): watch
-            for watch in self._watches.values()
-        }
-        for log in logs:
-            watch = by_words.get((log.address, *log.words[:2])) if len(log.words) >= 2 else None
-            if watch is not None:
-                watch.add_found(log.transaction)
 
     def _without_hash(self) -> dict[str, str]:
         """Young targets of which no transaction is known: {nonce word: key}."""

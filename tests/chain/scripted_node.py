@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from guardian.chain.evidence import AUTHORIZATION_CANCELED, AUTHORIZATION_USED, TRANSFER, word
+from guardian.chain.limits import CALLS_PER_S
 from guardian.chain.rpc import Endpoints
 from guardian.chain.target import Finding, Target
 from guardian.chain.watcher import Watcher
-from guardian.chain.wires import BatchRefused, Call
+from guardian.chain.wires import BatchRefused, Call, RateLimited
 from guardian.errors import ChainUnavailable
 from guardian.wire.names import Address, Network, Nonce
 
@@ -63,6 +64,7 @@ class Node:
         self.pool: dict[str, str] = {}
         self.down = False
         self.fails_on: set[str] = set()
+        self.limited: float | None = None
         self.refuses: set[str] = set()
         self.range_limit = 10_000
         self.batch_limit = 1000
@@ -98,6 +100,8 @@ class Node:
         self.messages.append([call.method for call in calls])
         if self.down or self.fails_on & {call.method for call in calls}:
             raise ChainUnavailable("scripted")
+        if self.limited is not None:
+            raise RateLimited("scripted", self.limited)
         if len(calls) > self.batch_limit:
             raise BatchRefused("scripted")
         return [self._reply(call) for call in calls]
@@ -171,7 +175,7 @@ class Node:
 class Scene:
     """A watcher over scripted nodes, looked through by hand, with what it found."""
 
-    def __init__(self, *nodes: Node, **settings: Any) -> None:
+    def __init__(self, *nodes: Node, calls_per_s: float = CALLS_PER_S, **settings: Any) -> None:
         self.nodes = nodes or (Node(),)
         self.node = self.nodes[0]
         self.now = float(GENESIS_S + 200)
@@ -181,6 +185,8 @@ class Scene:
             Network("eip155:8453"),
             [],
             clock=lambda: self.now,
+            wall_clock=lambda: self.now,
+            calls_per_s=calls_per_s,
             on_error=self.errors.append,
             wires=[(f"node{index}", node) for index, node in enumerate(self.nodes)],
         )

@@ -310,7 +310,7 @@ def test_an_endpoint_that_dies_in_mid_look_gives_no_finding_and_the_next_one_is_
         scene.nodes[0].fails_on = {"eth_call"}
         with pytest.raises(ChainUnavailable):
             await scene.look()
-        assert await scene.look() == [Paid(tx(1), 101, 1)]
+        assert Paid(tx(1), 101, 1) in await scene.look(4)
 
     asyncio.run(script())
 

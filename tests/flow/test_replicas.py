@@ -177,7 +177,7 @@ def test_the_records_of_a_dead_replica_are_taken_up_and_its_callers_answered_els
         await pair.first.crash()
         lost.cancel()
         again = asyncio.create_task(pair.second.settle(body))
-        await pair.until_record(lambda record: "taken_up" in [event.name for event in record.events])
+        await pair.until_record(lambda record: record.money is Money.POLLING)
         await pair.until(lambda: pair.second.chain.targets)
         assert pair.second.leads
         pair.second.chain.say(Paid(TX, 4, 1))
@@ -185,6 +185,7 @@ def test_the_records_of_a_dead_replica_are_taken_up_and_its_callers_answered_els
         assert len(pair.sent) == 1
         (record,) = await pair.second.guardian.parts.store.page()
         assert (record.money, record.answer) == (Money.CONFIRMED_LATE, Answer.ACCEPTED)
+        assert "taken_up" in [event.name for event in record.events]
 
     Pair(url, never).play(script)
 
