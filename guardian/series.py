@@ -57,13 +57,13 @@ class Values:
         self.cells: dict[Labels, float] = {}
         self._rest = (OTHER,) * len(labels)
 
-    def add(self, key: Labels) -> None:
+    def add(self, key: Labels, value: float = 1) -> None:
         cells = self.cells
         if key in cells:
-            cells[key] += 1
+            cells[key] += value
         else:
             key = key if len(cells) < MAX_SERIES else self._rest
-            cells[key] = cells.get(key, 0) + 1
+            cells[key] = cells.get(key, 0) + value
 
     def put(self, key: Labels, value: float) -> None:
         if key not in self.cells and len(self.cells) >= MAX_SERIES:

@@ -14,7 +14,7 @@ from guardian.policy.keys import SECTIONS, CircuitPolicy, PreflightPolicy, Retry
 from guardian.policy.network import SHIPPED, SHIPPED_TOKENS, NetworkPolicy, TokenPolicy
 from guardian.policy.section import Section
 from guardian.policy.tree import Path
-from guardian.policy.units import Amount
+from guardian.policy.units import Amount, Pace
 
 if TYPE_CHECKING:
     from guardian.policy.model import Policy
@@ -36,6 +36,7 @@ class InForce:
     retry: RetryPolicy
     preflight: PreflightPolicy
     rpc: tuple[str, ...] = field(repr=False)
+    rpc_pace: Pace
     """May hold keys: never shown."""
     block_time_s: float
     congestion_multiplier: float

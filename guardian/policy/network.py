@@ -17,12 +17,13 @@ from guardian.policy.types import (
     Factor,
     Finality,
     Misplaced,
+    PaceValue,
     RpcUrl,
     Sentence,
     Written,
     asset_id,
 )
-from guardian.policy.units import show
+from guardian.policy.units import Pace, show
 from guardian.wire.names import Network
 from guardian.wire.networks import ASSETS
 
@@ -66,6 +67,11 @@ class NetworkPolicy(Layer):
         repr=False,
         description="Endpoints that the chain is read from, two of different operators at best: their heads "
         "are compared. None: payments pass, but nobody looks at the chain (*unwatched*).",
+    )
+    rpc_pace: PaceValue = Field(
+        default=Pace(500, 1.0),
+        description="Calls that each endpoint is sent, those of a batch counted one by one; busy watchers look "
+        "less often then, and skip no proof. Set it to what your plan allows.",
     )
     block_time_s: Duration = Field(
         default=2.0, description="Time between two blocks; new heads are looked for at half of it."

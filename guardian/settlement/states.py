@@ -88,7 +88,11 @@ MONEY: dict[Money, dict[MoneyEvent, Money]] = {
         MoneyEvent.CHAIN_PAID: Money.CONFIRMED_LATE,
         MoneyEvent.CHAIN_UNPAID: Money.FAILED_ORPHANED,
     },
-    Money.CONFIRMED_LATE: {},
+    # Also what the chain has shown may be undone by a reorganisation deeper than the confirmations.
+    Money.CONFIRMED_LATE: {
+        MoneyEvent.CHAIN_PAID: Money.CONFIRMED_LATE,
+        MoneyEvent.CHAIN_UNPAID: Money.FAILED_ORPHANED,
+    },
     Money.FAILED_ORPHANED: {},
 }
 
