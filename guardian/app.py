@@ -15,6 +15,9 @@ from guardian import __version__
 from guardian.chain.rpc import Endpoints
 from guardian.chain.token import Tokens
 from guardian.chain.watcher import Watcher
+from guardian.edge.agent_plane import AgentPlane
+from guardian.edge.callers import read_keys
+from guardian.edge.data_port import DataPort
 from guardian.edge.facilitator_plane import FacilitatorPlane
 from guardian.edge.operations import operations_app
 from guardian.facilitator.auth import Credentials, credentials
@@ -34,6 +37,7 @@ from guardian.reload import Reloading
 from guardian.store.open import open_store
 from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
+from guardian.upstream.client import Upstreams
 from guardian.wire.names import Network
 
 DRAIN_S = 10.0
@@ -54,8 +58,11 @@ class Guardian:
         self.settle = SettleFlow(parts, signatures, preflight)
         self.verify = VerifyFlow(parts, signatures, self.settle.purchases, preflight)
         self.reloading: Reloading | None = None
-        self.data: ASGIApp = FacilitatorPlane(parts, self.settle, self.verify)
-        self.operations = operations_app(parts, lambda: self.settle.draining, self._policy_state)
+        self._upstreams = Upstreams()
+        facilitators = FacilitatorPlane(parts, self.settle, self.verify)
+        agents = AgentPlane(parts, self._upstreams, facilitators.door)
+        self.data: ASGIApp = DataPort(parts, agents, facilitators)
+        self.operations = operations_app(parts, self.settle, self._policy_state)
         self._housekeeping = Housekeeping(parts, self.settle.lives)
         self._transport = transport
         self._starting = asyncio.Lock()
@@ -93,6 +100,7 @@ class Guardian:
         for watcher in self.parts.watchers.values():
             await watcher.stop()
         await self.parts.facilitators.close()
+        await self._upstreams.aclose()
         await self.parts.store.close()
         await asyncio.to_thread(self.parts.telemetry.shutdown)
         log.info("stopped")
@@ -104,6 +112,7 @@ class Guardian:
         """
         old = self.parts.generation
         secrets = _credentials(policy)
+        read_keys(policy.callers, os.environ)
         facilitators, unused = old.facilitators.replaced(_members(policy, self._transport))
         new = Generation(policy, facilitators, credentials=secrets, number=old.number + 1)
         self.parts.generation = new
@@ -281,7 +290,7 @@ def _member(
 def _chain_facts(policy: Policy, name: str) -> tuple[object, ...]:
     """What a watcher is made of."""
     found = policy.network(name)
-    return found.rpc, found.block_time_s, found.confirmations, found.finality
+    return found.rpc, found.rpc_pace, found.block_time_s, found.confirmations, found.finality
 
 
 def _watcher(name: str, policy: Policy, telemetry: Telemetry) -> Watcher:
@@ -296,9 +305,20 @@ def _watcher(name: str, policy: Policy, telemetry: Telemetry) -> Watcher:
     def head(number: int) -> None:
         telemetry.watcher_head(name, number)
 
+    def spent(endpoint: str, calls: int) -> None:
+        telemetry.rpc_credits(name, endpoint, calls)
+
     return Watcher(
         Network(name),
-        Endpoints(Network(name), network.rpc, clock=time.monotonic, on_error=blind, on_call=called),
+        Endpoints(
+            Network(name),
+            network.rpc,
+            clock=time.monotonic,
+            on_error=blind,
+            on_call=called,
+            on_spent=spent,
+            calls_per_s=network.rpc_pace.count / network.rpc_pace.per_s,
+        ),
         block_time_s=network.block_time_s,
         confirmations=network.confirmations,
         finality_blocks=network.finality,

@@ -1,14 +1,52 @@
-"""What uvicorn's HTTP server lacks for a proxy: trailers after an answer, and an answer's own Date.
+"""What uvicorn's HTTP server lacks for a proxy: trailers after an answer, an answer's own Date, and
+answers that leave in one piece.
 
 Nothing here knows what is proxied.
 """
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 TRAILERS = "http.response.trailers"
 """ASGI's extension; see https://asgi.readthedocs.io/en/latest/extensions.html."""
+
+
+class Joining:
+    """Where one answer is written: its head waits for the body until this turn of the loop ends, because
+    the server writes them apart, and each write is a system call and a segment of its own."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        """Hold the first part, pass on whatever comes later, with what is held in front of it."""
+        if not self._begun:
+            self._begun, self._held = True, data
+            self._loop.call_soon(self._flush)
+        elif self._held is not None:
+            held, self._held = self._held, None
+            self._transport.write(held + data)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close, once what is held has been written."""
+        self._flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether nothing more can be written."""
+        return self._transport.is_closing()
+
+    def _flush(self) -> None:
+        if self._held is not None:
+            held, self._held = self._held, None
+            self._transport.write(held)
 
 
 class ProxyProtocol(HttpToolsProtocol):

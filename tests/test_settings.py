@@ -47,3 +47,11 @@ def test_a_store_url_is_not_printed() -> None:
 
 def test_two_listeners_may_both_take_any_free_port() -> None:
     read_settings({}, policy="p", listen="127.0.0.1:0", ops_listen="127.0.0.1:0")
+
+
+def test_a_password_on_the_command_line_is_refused_and_taken_from_the_environment() -> None:
+    url = "redis://:hush@cache:6379/0"
+    with pytest.raises(PolicyError, match="GUARDIAN_STORE") as raised:
+        read_settings({}, policy="f.yaml", store=url)
+    assert "hush" not in str(raised.value)
+    assert read_settings({"GUARDIAN_STORE": url}, policy="f.yaml").store == url

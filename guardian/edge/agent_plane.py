@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from starlette.types import Receive, Scope, Send
 
 from guardian.edge.caller import BodyTooLarge, Caller, CallerLeft, CallerStalled
+from guardian.edge.callers import Door, Refusal
 from guardian.edge.forwarding import Request, Route, RunsInACircle, answer_headers, request_of, trailers_of
 from guardian.edge.problem import write_problem
 from guardian.errors import NotSent, ReplyLost
@@ -30,15 +31,20 @@ REPEATABLE = ("GET", "HEAD", "OPTIONS")
 """Safe methods (RFC 9110 §9.2.1) may go again over a new connection when a kept one was stale."""
 
 TRAILERS = "http.response.trailers"
+LET_GO = "guardian.let_go"
+"""Scope extension of our own server, a callable: so many bytes of the request's body are held no longer."""
+
 CLOSE = (b"connection", b"close")
 
 
 class AgentPlane:
     """ASGI application for the routes of the policy in force."""
 
-    def __init__(self, parts: Parts, upstreams: Upstreams, paid: PaidFlow | None = None) -> None:
+    def __init__(self, parts: Parts, upstreams: Upstreams, door: Door, paid: PaidFlow | None = None) -> None:
+        """door: the one of the whole data port."""
         self._parts = parts
         self._upstreams = upstreams
+        self._door = door
         self._paid = paid
         self._routes: tuple[Generation | None, Mapping[str, Route]] = (None, {})
 
@@ -48,14 +54,24 @@ class AgentPlane:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._parts.generation as generation:
-            route = self._known(generation).get(first_part(scope))
-            if route is None:
-                detail = "The path begins with the name of no route."
-                await write_problem(send, 404, "no-such-route", "No such route", detail)
-            elif (refused := _refusal(scope)) is not None:
-                await write_problem(send, *refused, headers=(CLOSE,))
-            else:
-                await self._forward(generation, route, scope, receive, send)
+            callers = generation.policy.callers
+            if not callers.active:
+                return await self._serve(generation, scope, receive, send)
+            with self._door.enter(callers, scope) as entry:
+                if entry.refusal is not None:
+                    return await _turn_away(send, entry.refusal)
+                scope = {**scope, "headers": entry.headers}  # without the key, which is for us alone
+                await self._serve(generation, scope, receive, send)
+
+    async def _serve(self, generation: Generation, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._known(generation).get(first_part(scope))
+        if route is None:
+            detail = "The path begins with the name of no route."
+            await write_problem(send, 404, "no-such-route", "No such route", detail)
+        elif (refused := _refusal(scope)) is not None:
+            await write_problem(send, *refused, headers=(CLOSE,))
+        else:
+            await self._forward(generation, route, scope, receive, send)
 
     def _known(self, generation: Generation) -> Mapping[str, Route]:
         of, routes = self._routes
@@ -68,9 +84,10 @@ class AgentPlane:
     async def _forward(
         self, generation: Generation, route: Route, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        visit = Visit(generation, route, self._upstreams.at(route.place), scope, receive, send)
+        upstream = self._upstreams.at(route.place)
+        visit = Visit(generation, route, upstream, self._paid, scope, receive, send)
         try:
-            await visit.serve(self._paid)
+            await visit.serve()
         except CallerLeft:
             pass
         except BadPath as fault:
@@ -97,6 +114,7 @@ class Visit:
         generation: Generation,
         route: Route,
         upstream: Upstream,
+        paid: PaidFlow | None,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -106,6 +124,7 @@ class Visit:
         self.demand: Reply | None = None
         self._route = route
         self._upstream = upstream
+        self._paid = paid
         self._scope = scope
         self._send = send
         self._started = False
@@ -113,15 +132,20 @@ class Visit:
         self._total: asyncio.TimerHandle | None = None
         limits = upstream.limits
         self._caller = Caller(
-            receive, idle_s=limits.idle_s, most=limits.request_bytes, keep=MAX_PAID_BODY_BYTES
+            receive,
+            idle_s=limits.idle_s,
+            most=limits.request_bytes,
+            keep=MAX_PAID_BODY_BYTES if paid else 0,
+            let_go=scope.get("extensions", {}).get(LET_GO, _nobody_counts),
         )
         self._request: Request
 
-    async def serve(self, paid: PaidFlow | None) -> None:
+    async def serve(self) -> None:
         """Pass the request on and its answer back, or leave both to the flow."""
         rest = _path(self._scope)[len(self._route.prefix) :]
         target = self._route.place.target(rest, self._scope.get("query_string", b""))
         self._request = request_of(self._scope, self._route, target)
+        paid = self._paid
         if paid is not None and self._request.pays:
             if self._request.has_body:
                 self.body = await self._caller.read_whole()
@@ -151,8 +175,9 @@ class Visit:
 
     async def _is_demand(self, reply: Reply) -> bool:
         """Whether the flow can work with this 402: it and the request are short enough to be kept."""
-        body = self._caller.kept
-        if body is None or not await reply.gathered(MAX_DEMAND_BYTES, self._upstream.limits.idle_s):
+        if not await reply.gathered(MAX_DEMAND_BYTES, self._upstream.limits.idle_s):
+            return False
+        if (body := await self._caller.kept()) is None:
             return False
         self.demand, self.body = reply, body
         return True
@@ -236,8 +261,11 @@ class Visit:
         if self._started or self._caller.gone:
             return
         self._started = True
-        head = self._scope["method"] == "HEAD"
-        await write_problem(self._send, status, kind, title, detail, head=head, headers=(CLOSE,), **more)
+        method = self._scope["method"]
+        closing = () if method in REPEATABLE else (CLOSE,)  # a body may be left that nobody reads
+        await write_problem(
+            self._send, status, kind, title, detail, head=method == "HEAD", headers=closing, **more
+        )
 
     async def unreached(self, fault: NotSent) -> None:
         """Nothing of the request reached the upstream."""
@@ -276,6 +304,17 @@ class Visit:
         log.warning(what, extra={"route": self.route, "why": str(fault)})
 
 
+async def _turn_away(send: Send, refusal: Refusal) -> None:
+    """A caller that may not come in, or not now; nothing was sent."""
+    kind, title = refusal.reason.replace("_", "-"), "This guardian lets you in no further"
+    detail = f"{refusal.field}: found {refusal.found}; {refusal.cure}."
+    await write_problem(send, refusal.status, kind, title, detail, headers=tuple(refusal.headers))
+
+
+def _nobody_counts(size: int) -> None:
+    """A server that does not ask how much is held."""
+
+
 def first_part(scope: Scope) -> str:
     """The first part of the path, as the caller wrote it."""
     return _path(scope)[1:].partition(b"/")[0].decode("latin-1")
@@ -291,10 +330,9 @@ def _refusal(scope: Scope) -> tuple[int, str, str, str] | None:
     """What cannot be passed on whatever the route."""
     for name, value in scope["headers"]:
         if name == b"upgrade" and b"websocket" in value.lower():
-            return (
-                501,
-                "no-websocket",
-                "WebSockets are not passed on",
-                "Routes carry HTTP requests and event streams; connect to the upstream itself.",
-            )
+            detail = "Routes carry HTTP requests and event streams; connect to the upstream itself."
+            return 501, "no-websocket", "WebSockets are not passed on", detail
+        if name == b"transfer-encoding" and value.strip().lower() != b"chunked":
+            detail = "Send the body with a length or in chunks; Content-Encoding passes untouched."
+            return 501, "unknown-transfer-coding", "This transfer coding is not known", detail
     return None

@@ -34,21 +34,27 @@ class BodyTooLarge(GuardianError):
 class Caller:
     """One caller, for one request. Close it when its answer is written."""
 
-    def __init__(self, receive: Receive, *, idle_s: float, most: int, keep: int) -> None:
-        """idle_s: between two pieces of the body; most: its limit; keep: of it, this much is kept."""
+    def __init__(
+        self, receive: Receive, *, idle_s: float, most: int, keep: int, let_go: Callable[[int], None]
+    ) -> None:
+        """idle_s: between two pieces of the body; most: its limit; keep: of it, this much is kept; let_go:
+        told how many bytes of the body are no longer held here."""
         self.gone = False
         self.sent = 0
+        self._let_go = let_go
         self._receive = receive
         self._idle_s = idle_s
         self._most = most
         self._keep: list[bytes] | None = []
         self._keep_bytes = keep
+        self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def kept(self) -> bytes | None:
-        """The body as far as it has come; None once it was longer than what is kept."""
+    async def kept(self) -> bytes | None:
+        """The whole body; None where it is longer than what is kept, or does not come."""
+        if self._task is not None:  # the upstream may have replied before the body was whole
+            await self._ended.wait()
         return None if self._keep is None else b"".join(self._keep)
 
     def listen(self, left: Callable[[], None]) -> None:
@@ -67,7 +73,7 @@ class Caller:
             _, more = await self._piece()
             if self._keep is None:
                 raise BodyTooLarge
-        return self.kept or b""
+        return b"".join(self._keep or ())
 
     def close(self) -> None:
         """Stop reading and listening."""
@@ -82,19 +88,25 @@ class Caller:
     async def _send_up(self, exchange: Exchange, chunked: bool, expects: bool) -> None:
         try:
             if expects and not await exchange.wanted(CONTINUE_AFTER_S):
+                self._keep = None  # nor is it asked for: the caller has its answer
                 return
             await self._pass_on(exchange, chunked)
         except (CallerLeft, CallerStalled, BodyTooLarge) as fault:
+            self._keep = None
             return exchange.fail(fault)  # an end made here would look whole to the upstream
+        finally:
+            self._ended.set()
         await self._notice_leaving(lambda: exchange.fail(CallerLeft()))
 
     async def _pass_on(self, exchange: Exchange, chunked: bool) -> None:
-        more = True
-        while more:
+        """All of the body; what the upstream takes no more of is read on as long as it is to be kept."""
+        more = taken = True
+        while more and (taken or self._keep is not None):
             part, more = await self._piece()
-            if part and not await exchange.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part):
-                return
-        exchange.end(b"0\r\n\r\n" if chunked else b"")
+            if part and taken:
+                taken = await exchange.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+        if taken:
+            exchange.end(b"0\r\n\r\n" if chunked else b"")
 
     async def _piece(self) -> tuple[bytes, bool]:
         """The next piece of the body, and whether more follows."""
@@ -110,11 +122,17 @@ class Caller:
         self.sent += len(part)
         if self.sent > self._most:
             raise BodyTooLarge
-        if self._keep is not None:
-            self._keep.append(part)
-            if self.sent > self._keep_bytes:
-                self._keep = None
+        self._keep_part(part)
         return part, bool(message.get("more_body"))
+
+    def _keep_part(self, part: bytes) -> None:
+        if self._keep is None:
+            self._let_go(len(part))
+        elif self.sent > self._keep_bytes:
+            self._keep = None
+            self._let_go(self.sent)
+        else:
+            self._keep.append(part)
 
     async def _notice_leaving(self, left: Callable[[], None]) -> None:
         while (await self._receive())["type"] != "http.disconnect":

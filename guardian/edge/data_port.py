@@ -8,6 +8,9 @@ from guardian.flow.parts import Parts
 OWN = ("verify", "settle", "supported", "payments", "facilitators")
 """What the facilitator plane answers also where the policy names no facilitator; no route has these names."""
 
+NO_WEBSOCKETS = 1003
+"""RFC 6455 §7.4.1; before the handshake it makes a server answer 403."""
+
 
 class DataPort:
     """ASGI application of the data port."""
@@ -18,6 +21,9 @@ class DataPort:
         self._facilitators = facilitators
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # of a host application's server; our own knows none
+            await receive()
+            return await send({"type": "websocket.close", "code": NO_WEBSOCKETS})
         policy = self._parts.policy
         if not policy.routes:
             await self._facilitators(scope, receive, send)

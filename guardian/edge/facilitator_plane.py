@@ -48,15 +48,15 @@ class FacilitatorPlane:
         self._settle = settle
         self._verify = verify
         self._prefixes: tuple[Generation | None, dict[str, str]] = (None, {})
-        self._door = Door(on_refusal=RefusalLog(log))
-        self._door.use(parts.policy.callers)
+        self.door = Door(on_refusal=RefusalLog(log))
+        self.door.use(parts.policy.callers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._parts.generation as generation:
             callers = generation.policy.callers
             if not callers.active:
                 return await self._serve(generation, scope, receive, send)
-            with self._door.enter(callers, scope) as entry:
+            with self.door.enter(callers, scope) as entry:
                 scope = {**scope, "headers": entry.headers}
                 await self._serve(generation, scope, receive, send, entry.refusal)
 

@@ -82,7 +82,8 @@ class Request:
         begin = b"%b %b HTTP/1.1\r\nhost: %b\r\n" % (self.method.encode("ascii"), self.target, place.netloc)
         lines = [*(self.headers if headers is None else headers), *self.forwarding]
         if length is not None:
-            lines += [(b"content-length", b"%d" % length)] if length or self.has_body else []
+            named = self.has_body or self.length is not None
+            lines += [(b"content-length", b"%d" % length)] if named else []
         elif self.length is not None:
             lines.append((b"content-length", self.length))
         elif self.has_body:
@@ -140,10 +141,10 @@ def _forwarding(scope: Scope, route: Route, sent: dict[bytes, list[bytes]], name
     before = [value for value in sent.get(b"forwarded", ()) if b"forwarded" not in named]
     if b",".join(passed).count(b",") >= MAX_HOPS:
         raise RunsInACircle(f"the request was forwarded more than {MAX_HOPS} times")
-    own = b"for=%b;host=%b;proto=%b" % (_quoted(address), _quoted(host), scheme)
+    own = b"for=%b;%bproto=%b" % (_quoted(address), b"host=%b;" % _quoted(host) if host else b"", scheme)
     lines = [
         (b"x-forwarded-for", b", ".join([*passed, address])),
-        (b"x-forwarded-host", host),
+        *([(b"x-forwarded-host", host)] if host else []),
         (b"x-forwarded-proto", scheme),
         (b"x-forwarded-prefix", route.prefix),
         (b"forwarded", b", ".join([*before, own])),

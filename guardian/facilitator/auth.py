@@ -33,6 +33,9 @@ MAX_SECRET_BYTES: Final = 16_384
 MAX_TOKENS: Final = 64
 """Tokens kept; a facilitator has a handful of paths, and a caller may not fill the memory."""
 
+MAX_CALLERS_TOKEN_BYTES: Final = 4096
+"""CDP's have some 700; looking into longer ones is work, and depth, that a caller chooses."""
+
 RawHeaders = Sequence[tuple[bytes, bytes]]
 Key = EllipticCurvePrivateKey | Ed25519PrivateKey
 Value = TypeVar("Value")
@@ -213,6 +216,8 @@ class _Cdp:
     def serves(self, value: bytes, method: str, url: str) -> bool:
         """A caller's token signed for this request and with a minute left; anything else is not for us
         to judge."""
+        if len(value) > MAX_CALLERS_TOKEN_BYTES:
+            return True
         try:
             token = value.decode("ascii").partition(" ")[2]
             claims = jwt.decode(token, options={"verify_signature": False})

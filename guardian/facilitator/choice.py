@@ -91,6 +91,8 @@ class Facilitators:
         fitting: Sequence[Facilitator]
         if only:
             fitting = [named] if (named := self.named(only)) else []
+        elif len(self.all) == 1:  # where no one claims the kind the first gets it
+            fitting = self.all
         else:
             ranked = self._ranked(key)
             fitting = [one for one in ranked if self._may_serve(one, network, scheme, x402_version)]

@@ -54,7 +54,8 @@ def read_supported(status: int, body: bytes) -> Supported | None:
         return None
     try:
         document = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        orjson.dumps(document)  # what is nested too deeply to be written again cannot be merged
+    except (ValueError, TypeError):
         return None
     if not isinstance(document, dict) or not isinstance(document.get("kinds"), list):
         return None

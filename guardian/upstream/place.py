@@ -12,6 +12,9 @@ from urllib.parse import quote, unquote, urlsplit
 _TARGET = re.compile(rb"[\x21-\x7e]*")
 """No byte that could end the request line. The server refuses others; another server might not."""
 
+_PARAMETERS = re.compile(r"[;\x00]")
+"""What some servers cut a segment at before they look what it means."""
+
 _UNESCAPES = 3
 """A step upwards may hide below several layers of percent-encoding; more are no honest path."""
 
@@ -74,7 +77,7 @@ def refuse_climbing(path: bytes) -> None:
         raise BadPath("the path has a dot in a spelling that UTF-8 forbids")
     for _ in range(_UNESCAPES):
         for segment in text.replace("\\", "/").split("/"):
-            if segment.partition(";")[0].strip() == "..":
+            if _PARAMETERS.split(segment, 1)[0].strip() == "..":
                 raise BadPath("the path has a step upwards")
         before, text = text, unquote(text, "latin-1")
         if text == before:

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from guardian.app import build
 from guardian.edge.agent_plane import AgentPlane
+from guardian.edge.callers import Door
 from guardian.edge.data_port import DataPort
 from guardian.edge.facilitator_plane import FacilitatorPlane
 from guardian.flow.paid import PaidFlow
@@ -190,6 +191,7 @@ class Stage:
         self._base = base
         self._limits = limits or Limits()
         self._paid = paid
+        self.callers: dict[str, Any] = {}
         self._clients: list[Client] = []
 
     async def client(self) -> Client:
@@ -214,8 +216,9 @@ class Stage:
         upstreams = Upstreams(self._limits)
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
+        app = self.app = await self._app(upstreams)
         config = uvicorn.Config(
-            self._app(upstreams),
+            app,
             http=ProxyProtocol,
             lifespan="off",
             log_config=None,
@@ -239,15 +242,18 @@ class Stage:
             server.close()
             await server.wait_closed()
             await asyncio.gather(*state.tasks)
+            await self.parts.store.close()
 
-    def _app(self, upstreams: Upstreams) -> DataPort:
+    async def _app(self, upstreams: Upstreams) -> DataPort:
         with socket.socket() as nobody:
             nobody.bind(("127.0.0.1", 0))
             self.dead_port = nobody.getsockname()[1]
         guardian = build(self.policy(), MemoryStore())
         parts = self.parts = guardian.parts
+        await parts.store.open()
         facilitators = FacilitatorPlane(parts, guardian.settle, guardian.verify)
-        return DataPort(parts, AgentPlane(parts, upstreams, self._paid), facilitators)
+        door = Door()
+        return DataPort(parts, AgentPlane(parts, upstreams, door, self._paid), facilitators)
 
     def policy(self, **names: str) -> Policy:
         """The routes in force, and others by name."""
@@ -257,4 +263,34 @@ class Stage:
             **names,
         }
         listed = [{"name": name, "upstream": url} for name, url in routes.items()]
-        return Policy.model_validate({"version": 1, "routes": listed})
+        return Policy.model_validate({"version": 1, "routes": listed, "callers": self.callers})
+
+
+def says(data: bytes) -> Script:
+    """An upstream that always says the same."""
+
+    async def script(asked: Asked) -> None:
+        await asked.say(data)
+
+    return script
+
+
+def head(status: bytes, *lines: bytes) -> bytes:
+    """The head of a reply."""
+    return b"\r\n".join((b"HTTP/1.1 " + status, *lines, b"", b""))
+
+
+def play(script: Callable[[Stage], Awaitable[None]], *, base: str = "", limits: Limits | None = None) -> None:
+    """A script on a stage of its own."""
+    Stage(base=base, limits=limits).play(script)
+
+
+async def settled(count: Callable[[], int]) -> int:
+    """A number, once it has stopped growing."""
+    before, still = -1, 0
+    while still < 5:
+        await asyncio.sleep(0.03)
+        now = count()
+        still = still + 1 if now == before and now > 0 else 0
+        before = now
+    return before

@@ -95,6 +95,53 @@ def test_a_402_meets_the_flow_with_the_request_that_met_it(chunked: bool) -> Non
     play(flow, script)
 
 
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_402_that_came_before_the_body_waits_for_it(chunked: bool) -> None:
+    flow = Flow(passes)
+
+    async def script(stage: Stage) -> None:
+        async def demands(asked: Asked) -> None:
+            await asked.say(DEMAND)
+            answered.set()
+
+        answered = asyncio.Event()
+        stage.upstream.whole = False
+        stage.upstream.script = demands
+        client = await stage.client()
+        framing = b"transfer-encoding: chunked" if chunked else b"content-length: 10"
+        await client.say(b"POST /weather/x HTTP/1.1\r\nhost: g\r\n" + framing + b"\r\n\r\n")
+        await answered.wait()
+        for part in (b"first", b"again"):
+            await client.say(b"5\r\n" + part + b"\r\n" if chunked else part)
+        await client.say(b"0\r\n\r\n" if chunked else b"")
+        assert (await client.hear()).status == 402
+        assert flow.handed[0].body == b"firstagain"
+
+    play(flow, script)
+
+
+def test_a_402_to_a_caller_that_leaves_amid_its_body_meets_no_flow() -> None:
+    flow = Flow(passes)
+
+    async def script(stage: Stage) -> None:
+        async def demands(asked: Asked) -> None:
+            await asked.say(DEMAND)
+            await asked.gone()
+            ended.set()
+
+        ended = asyncio.Event()
+        stage.upstream.whole = False
+        stage.upstream.script = demands
+        client = await stage.client()
+        await client.say(b"POST /weather/x HTTP/1.1\r\nhost: g\r\ncontent-length: 10\r\n\r\nfirst")
+        await stage.upstream.arrived.get()
+        client.leave()
+        await ended.wait()
+        assert flow.handed == []
+
+    play(flow, script)
+
+
 def test_a_402_too_long_for_a_demand_passes() -> None:
     flow = Flow(passes)
 

@@ -1,5 +1,7 @@
 """Where an upstream is, and that nothing above its base can be named."""
 
+from urllib.parse import unquote_to_bytes
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,8 +51,6 @@ _PIECES = st.sampled_from(
 
 @given(st.lists(_PIECES, max_size=10).map("".join))
 def test_no_reading_of_a_passed_path_climbs(path: str) -> None:
-    from urllib.parse import unquote_to_bytes
-
     try:
         target = Place.of("http://shop/base").target(b"/" + path.encode(), b"")
     except BadPath:
