@@ -18,9 +18,9 @@ import orjson
 
 from guardian.settlement.reasons import ERROR_TYPES, REASONS, Reason
 from guardian.settlement.saying import Saying, Shape, named, read_saying, shown
-from guardian.settlement.texts import ESTIMATION, Sign, TextRule, read_text
+from guardian.settlement.texts import ESTIMATION, ESTIMATION_REFUSED, Sign, TextRule, read_check, read_text
 from guardian.settlement.verdict import Alert, Health, Operation, Outcome, Verdict, by_class
-from guardian.wire.reply import read_settle_reply, read_verify_reply
+from guardian.wire.reply import MAX_SEARCHED, read_settle_reply, read_verify_reply
 
 __all__ = [
     "Health",
@@ -56,6 +56,9 @@ answer may stand for an answer that was lost."""
 MAX_WRAPPERS = 3
 
 # Words of the guess "this speaks of a node or of a call to one", which can fail at any step.
+_SAYS_SUCCESS = re.compile(rb"""success["'\\]*\s*[:=]\s*true""", re.IGNORECASE)
+"""A yes in what is no whole reply: cut off, garbled, or inside something else."""
+
 _NODE = re.compile(r"rpc|https?:|\bprovider\b|client error|http request failed|\bfor url\b", re.IGNORECASE)
 _STATUS_PHRASES = frozenset(
     {"service unavailable", "503 service unavailable", "service temporarily unavailable"}
@@ -153,7 +156,7 @@ def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
     def doubt(name: str, health: Health = Health.NEUTRAL, soft: bool = False) -> Verdict:
         return Verdict(Outcome.SETTLEMENT, name, reason, message, health, transaction, soft=soft)
 
-    if reply.success is True:
+    if reply.success is True or (reply.success is None and _SAYS_SUCCESS.search(body, 0, MAX_SEARCHED)):
         return replace(doubt("contradiction", Health.FAULTY), alert=Alert.LOG)
     if status < 200 or 200 < status < 400:
         return doubt("unexpected_status")
@@ -195,13 +198,20 @@ def _knows_nothing(status: int, said: Saying, rule: TextRule) -> bool:
 
 def _settle_listed(listed: Reason, rule: TextRule, message: str) -> Verdict:
     """A listed reason, unless the text beside it tells of something later or earlier."""
-    estimated = rule is ESTIMATION and listed.broadcast == "maybe"
+    estimated = rule in (ESTIMATION, ESTIMATION_REFUSED) and listed.broadcast == "maybe"
     late = rule.sign is Sign.SENT or (rule.sign is Sign.TIME and not listed.read)
     if listed.settle is Outcome.SETTLEMENT and estimated:
-        return _text_verdict(ESTIMATION, listed.name, message)
+        return _text_verdict(rule, listed.name, message)
     if late and listed.settle is not Outcome.SETTLEMENT:
         return Verdict(Outcome.SETTLEMENT, f"text_{rule.name}", listed.name, message, Health.NEUTRAL)
+    if _says_more(listed, rule):
+        return _text_verdict(rule, listed.name, message)
     return _listed_verdict(Operation.SETTLE, listed, message)
+
+
+def _says_more(listed: Reason, rule: TextRule) -> bool:
+    """Whether the reason only says that a check failed, and the text says what it found."""
+    return listed.name == "verification_failed" and rule.sign is Sign.REFUSED
 
 
 def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
@@ -214,11 +224,13 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
 
     if reply.is_valid is True:
         return unknown("contradiction", Health.FAULTY, soft=False)
+    rule = read_check(said.text)
     if listed and (status != 200 or reply.is_valid is False):
+        if _says_more(listed, rule):
+            return _text_verdict(rule, listed.name, message)
         return _listed_verdict(Operation.VERIFY, listed, message)
     if refused := _refused_by_status(status, said, reason, message):
         return refused
-    rule = read_text(said.text)
     if status >= 500 and (status in GATEWAY_STATUSES or not _is_definitive(rule)):
         return _broken(f"status_{status // 100}xx", reason, message)
     if status == 200 and reply.is_valid is None:

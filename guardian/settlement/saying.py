@@ -14,6 +14,7 @@ import orjson
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
 from guardian.settlement.texts import ESTIMATION, MAX_TEXT, read_text
 from guardian.settlement.verdict import Operation, Outcome
+from guardian.wire.reply import without_arguments
 
 MAX_BODY = 262_144
 MAX_VALUES = 2_048
@@ -168,6 +169,8 @@ def _strings(document: object) -> list[tuple[str, str]]:
             strings.append((key, value))
         elif key == "code" and type(value) is int and value in NODE_CODES:
             strings.append((key, "rpc error"))
+        elif key == "InstructionError":  # Solana's, whose strings alone read like a refusal
+            strings.append((key, "instruction error"))
         elif isinstance(value, dict):
             left.extend((name, child) for name, child in reversed(value.items()))
         elif isinstance(value, list):
@@ -182,6 +185,7 @@ def _most_doubtful(operation: Operation, tokens: list[str]) -> str:
 
 
 def _hash_in(text: str) -> str:
+    text = without_arguments(text)  # of a call: the payment's nonce and signature
     found = _HASH.search(text) or _BASE58_SIGNATURE.search(text)
     return named(found.group()) if found else ""
 

@@ -11,11 +11,21 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from guardian.settlement.texts_general import FAILED_READ, FAMILY, FAMILY_REFUSAL, GENERAL, LATER, WRAPPING
 from guardian.settlement.texts_refused import CLOCK_CURE, REFUSED_RULES
 from guardian.settlement.texts_rule import Sign, TextRule, text_rule
 from guardian.settlement.texts_sent import CATCH_ALL_RULES, SENT_RULES, TIME_RULES
 
-__all__ = ["ESTIMATION", "MAX_TEXT", "Sign", "TextRule", "plain", "read_text"]
+__all__ = [
+    "ESTIMATION",
+    "ESTIMATION_REFUSED",
+    "MAX_TEXT",
+    "Sign",
+    "TextRule",
+    "plain",
+    "read_check",
+    "read_text",
+]
 
 MAX_TEXT = 8_192
 """Characters looked at. The longest real texts (viem with all its arguments) are some 4,000; what is
@@ -29,13 +39,26 @@ ESTIMATION = text_rule(
     Sign.BEFORE,
     r"\b(?:unable|failed|failure|cannot|can t|could not|couldn t|error|fail(?:ed|s)?|when|while|during)\b"
     r".{0,30}\bestimat\w{1,6} (?:the )?(?:\w{1,12} )?gas\b",
-    r"\b(?:gas estimat\w{1,6}|estimat\w{1,6} (?:the )?gas)\b.{0,20}\b(?:fail\w{0,3}|error|revert\w{0,2}|"
+    r"\b(?:gas estimat\w{1,6}|estimat\w{1,6} (?:the )?gas)\b(?:(?!pass|succe|ok\b|but\b|transact|"
+    r"tx\b).){0,20}"
+    r"\b(?:fail\w{0,3}|error|revert\w{0,2}|"
     r"unavailable)\b",
     r"\bgas required exceeds\b|\bunpredictable gas limit\b|\bestimate gas (?:execution error|arguments)\b",
-    r"\baction ?= ?estimate ?gas\b|\beth estimate gas\b|\b(?:failed|failure|error|revert\w{0,2})\b.{0,20}"
-    r"\bgas estimat",
+    r"\baction ?= ?estimate ?gas\b|\beth estimate gas\b|\b(?:failed|failure|error|revert\w{0,2})\b[^|]{0,20}"
+    r"\bgas estimat\w{1,6}\b(?! (?:passed|ok|succeeded|was|is)\b)",
     cure="the signature may be too fresh for the facilitator's node: repeat the same payload after a second",
 )
+
+ESTIMATION_REFUSED = text_rule(
+    "estimation_refused",
+    Sign.REFUSED,
+    r"\b(?:invalid|bad|malformed) (?:\w{1,12} ){0,2}(?:signature|signer)\b|\bsignature (?:is )?(?:invalid|"
+    r"mismatch|"
+    r"expired|verification failed)\b|\bauthorization (?:is |has )?expired\b",
+    payload=True,
+    prior=True,
+)
+"""Looked for beside `ESTIMATION` only: the token's own refusal, which a repetition does not change."""
 
 GAS_MONEY = text_rule(
     "gas_money",
@@ -59,12 +82,20 @@ GAS_LIMIT = text_rule(
     failover=True,
 )
 
+FEE_CAP = text_rule(
+    "fee_cap",
+    Sign.BEFORE,
+    r"\bmax fee per gas less than block base fee\b|\b(?:max fee per gas|fee cap)\b.{0,60}\b(?:cannot be|is|"
+    r"less|lower) "
+    r"(?:lower |less |below )?(?:than )?(?:the )?(?:current )?(?:block )?base ?fee\b",
+)
+
 SIMULATION = text_rule(
     "simulation",
     Sign.BEFORE,
     r"\bsimulat\w{1,6}\b.{0,60}\b(?:fail\w{0,3}|error|revert\w{0,2})\b",
     r"\b(?:fail\w{0,3}|error|unable|could not|revert\w{0,2})\b.{0,30}\bsimulat\w{1,6}\b",
-    r"\bpre ?flight\b.{0,30}\bfail\w{0,3}\b|\baa(?:13|23|33|40)\b",
+    r"\b(?:pre ?flight|dry ?run)\b.{0,30}\bfail\w{0,3}\b|\baa(?:13|23|33|40)\b",
     payload=True,
     prior=True,
 )
@@ -73,6 +104,7 @@ BEFORE_RULES = (
     ESTIMATION,
     GAS_MONEY,
     GAS_LIMIT,
+    FEE_CAP,
     SIMULATION,
     # Without a simulation round it, this is how a transaction in a block is said to have failed.
     text_rule(
@@ -83,7 +115,10 @@ BEFORE_RULES = (
     text_rule(
         "too_early",
         Sign.BEFORE,
-        r"\bnot yet valid\b|\btoo early\b|\bvalid after\b|\bnot valid yet\b|\bnot active yet\b|"
+        r"\bnot yet valid\b|\btoo early\b|(?<!missing )(?<!invalid )(?<!malformed )\bvalid after\b"
+        r"(?!,| (?:must|should|field|required|missing|is (?:required|missing|invalid|not)|"
+        r"and valid before)\b)|"
+        r"\bnot valid yet\b|\bnot active yet\b|"
         r"\bnot yet active\b",
         payload=True,
         cure=CLOCK_CURE,
@@ -110,7 +145,9 @@ BEFORE_RULES = (
     ),
 )
 
-_RULES = (*SENT_RULES, *TIME_RULES, *CATCH_ALL_RULES, *BEFORE_RULES, *REFUSED_RULES)
+_TELLING = (*SENT_RULES, *TIME_RULES)
+_RULES = (*_TELLING, *CATCH_ALL_RULES, *BEFORE_RULES, *REFUSED_RULES, GENERAL)
+_READ = next(rule for rule in BEFORE_RULES if rule.name == "rpc_read")
 _NONE = text_rule("unlisted", Sign.NONE, r"(?!)")
 _TOO_LONG = text_rule("too_long", Sign.SENT, r"(?!)")
 
@@ -118,28 +155,47 @@ _TOO_LONG = text_rule("too_long", Sign.SENT, r"(?!)")
 _NOT_SENT = re.compile(
     r"\b(?:failed|failure|unable|could not|cannot|error) (?:to )?(?:send|sending|submit|submitting|broadcast|"
     r"broadcasting) (?:the |a )?(?:raw )?(?:transaction|tx) ?:|\bsend transaction error:|"
-    r"\bcatch the send transaction error and call get logs\b"
+    r"\bcatch the send transaction error and call get logs\b|\b(?:broadcast|submission|submit|send) failed ?:"
 )
-_CAUSES = (ESTIMATION, GAS_MONEY, SIMULATION)
+_CAUSES = (ESTIMATION, GAS_MONEY, FEE_CAP, SIMULATION)
 
 # A node's refusal of service can come at any step, also while waiting for the receipt.
 _NODE = re.compile(
-    r"\bfor url\b|\bhttp request failed\b|\brpc\b|\bclient error\b|https?:|\bprovider\b|\bjson ?rpc\b|"
+    r"\bfor url\b|\bhttp request failed\b|\brpc\b|\bclient error\b|https?:|"
+    r"\bprovider\b(?! (?:id|registration|participant)\b)|\bjson ?rpc\b|"
     r"\brate ?limit|\bcompute units\b|\bcapacity\b|\bquota\b|\bper second\b|\brequest (?:count|rate|limit)\b|"
-    r"\btoo many (?:requests|connections)\b|\bthrottl|\bmethod\b|\beth (?:get|send|call|block|chain|fee|max)"
+    r"\btoo many (?:requests|connections)\b|\bresponse\b|\bthrottl|(?<!transfer )\bmethod\b|\beth (?:get|"
+    r"send|call|block|chain|fee|max)"
 )
 _GAS_PRICE = re.compile(
-    r"\bgas ?price\b|\bbase ?fee\b|\bmax ?fee\b|\bgas ?tip\b|\bpriority fee\b|\bnetwork minimum\b|"
+    r"\btip\b|\bgas ?price\b|\bbase ?fee\b|\bmax ?fee\b|\bgas ?tip\b|\bpriority fee\b|\bnetwork minimum\b|"
     r"\bto relay\b"
 )
 # A crash: nobody knows how far it got, whatever its words.
 _CRASH = re.compile(
-    r"\bpanic\b|\bruntime error\b|\bnil pointer\b|\btype ?error\b|\bcannot read propert|\btraceback\b"
+    r"\bpanic\b|\bruntime error\b|\bnil pointer\b|\btype ?error\b|\bcannot read propert|\btraceback\b|"
+    r"\bjump destination\b|\bopcode\b|\boperand\b|\bnone ?type\b|\bpath \w{1,24} is required\b|"
+    r"\bunexpected token\b|"
+    r"\binvalid (?:array length|time value|count value|bigint)\b"
 )
-_ANY_STEP = frozenset({"access", "unsupported", "payload", "shape"})
+# What is said of money that has moved, or of work behind the settlement.
+_AFTERMATH = re.compile(
+    r"\b(?:moved|released|claimed|captured|rolled back|rollback|callback|webhook|worker|job|slippage|"
+    r"amount out|"
+    r"output amount|partial(?:ly)? fill\w*|incomplete|replaced by|unchanged|did not change|not received|"
+    r"was paid|"
+    r"paid the|was made|(?<!be )sent to|from (?:a |the )?block|effects?)\b|\bpost settle|"
+    r"\bhooks? (?:reverted|failed|error)|"
+    r"\b(?:refund|charge|capture|claim|deposit|batch|payment execution|transfer(?: from)?) (?:failed|error|"
+    r"reverted)\b|"
+    r"(?<!contract function )(?<!simulated )\bexecution (?:failed|error)\b|\bpayment reverted\b|(?:^|"
+    r"\| )reverted:|"
+    r"\breturned (?:an? )?(?:wrong|invalid|unexpected|different|network|amount|payer)\b"
+)
+_ANY_STEP = frozenset({"access", "unsupported", "payload", "shape", "general"})
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_SEPARATORS = re.compile(r"[\s_\-\"'`\\]+")
+_SEPARATORS = re.compile(r"[\s_\-\"'`\\\u2018\u2019]+")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
 # The name of a step that may come after the broadcast: the words in it refuse nothing.
 _STEP = re.compile(r"(?<![A-Za-z0-9_])settle(?:ment|d)?_\w+", re.IGNORECASE)
@@ -173,19 +229,40 @@ def read_text(text: str) -> TextRule:
     if found.sign in (Sign.SENT, Sign.TIME):
         caused = _NOT_SENT.sub(" ", words)
         cause = _first(caused) if caused != words else found
-        return cause if cause in _CAUSES else found
+        return _estimated(cause, words) if cause in _CAUSES else found
     unsplit = _flat(text)  # odd spelling splits words that are one
-    if unsplit != words and (sent := _first(unsplit)).sign in (Sign.SENT, Sign.TIME):
+    if unsplit != words and (sent := _first(unsplit, _TELLING)) is not _NONE:
         return sent
     if found.sign is Sign.CATCH_ALL and ESTIMATION.pattern.search(words):
-        return ESTIMATION
-    if found.sign is Sign.REFUSED:
-        found = _first(_DECLARATION.sub(" ", plain(_STEP.sub(" ", text))))
-    return _NONE if _is_unsure(found, words) else found
+        return _estimated(ESTIMATION, words)
+    if found.sign is Sign.REFUSED:  # by more than the name that every reason of a scheme begins with
+        found = _first(FAMILY.sub(" ", _DECLARATION.sub(" ", plain(_STEP.sub(" ", text)))))
+    if found is _NONE and "invalid " in words and FAMILY_REFUSAL.pattern.search(words):
+        found = FAMILY_REFUSAL
+    return _NONE if _is_unsure(found, words) else _estimated(found, words)
 
 
-def _first(words: str) -> TextRule:
-    return next((rule for rule in _RULES if rule.pattern.search(words)), _NONE)
+def _estimated(found: TextRule, words: str) -> TextRule:
+    """The token's own refusal, if a failed estimation quotes one."""
+    refused = found is ESTIMATION and ESTIMATION_REFUSED.pattern.search(words)
+    return ESTIMATION_REFUSED if refused else found
+
+
+def read_check(text: str) -> TextRule:
+    """What a text says where nothing can have been sent: validation language beside any other word."""
+    rule = read_text(text)
+    if rule.sign not in (Sign.NONE, Sign.CATCH_ALL) or len(text) > MAX_TEXT:
+        return rule
+    words = plain(text)
+    if _CRASH.search(words) or _FOREIGN.search(words):
+        return rule
+    if FAILED_READ.search(words):
+        return _READ
+    return GENERAL if GENERAL.pattern.search(words) and not _NODE.search(words) else rule
+
+
+def _first(words: str, rules: tuple[TextRule, ...] = _RULES) -> TextRule:
+    return next((rule for rule in rules if rule.pattern.search(words)), _NONE)
 
 
 def _is_unsure(found: TextRule, words: str) -> bool:
@@ -193,6 +270,10 @@ def _is_unsure(found: TextRule, words: str) -> bool:
     if found.sign not in (Sign.BEFORE, Sign.REFUSED):
         return False
     cut = len(words) >= LONG_TEXT and _CUT.search(words)
+    aftermath = found.sign is Sign.REFUSED and _AFTERMATH.search(words)
     of_gas = found.sign is Sign.REFUSED and _GAS_PRICE.search(words)  # a transaction's price, not the payment
     of_node = found.name in _ANY_STEP and _NODE.search(words)
-    return bool(cut or of_gas or of_node or _CRASH.search(words) or _FOREIGN.search(words))
+    later = found.name == GENERAL.name and LATER.search(WRAPPING.sub(" ", words))
+    return bool(
+        cut or later or aftermath or of_gas or of_node or _CRASH.search(words) or _FOREIGN.search(words)
+    )

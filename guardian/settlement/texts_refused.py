@@ -29,7 +29,7 @@ _NOT_MATCHING = (
 )
 _OF_CHAIN = (
     r"(?:hash|nonce|sequence|receipt|block|event|logs?|status|state|root|result|response|transactions?|tx|"
-    r"balance|transfer|checksum)\b"
+    r"balance|transfer|payment|settlement|counter|deposit|checksum)\b"
 )
 _FIELD = (
     r"(?:payment ?payload|payment ?requirements|x402 ?version|authorization|signature|salt|extra|amount|"
@@ -40,7 +40,7 @@ REFUSED_RULES = (
     text_rule(
         "domain",
         Sign.REFUSED,
-        r"\beip ?712 (?:verification|validation) failed\b",
+        r"\bno eip ?712 domain\b|\beip ?712 (?:verification|validation) failed\b",
         r"\b(?:domain|token|eip ?712)\b.{0,20}\b(?:name|version|domain|separator)\b.{0,30}\b(?:mismatch|"
         r"wrong|invalid|missing|does not match|required)\b",
         r"\b(?:missing|invalid|wrong)\b.{0,12}\b(?:eip ?712|typed data|domain (?:name|separator|version))\b",
@@ -54,6 +54,8 @@ REFUSED_RULES = (
         r"\b(?:signature|signer)\b",
         r"\bsignatures?\b.{0,30}\b(?:invalid|mismatch|does not match|not valid|malformed|incorrect|missing|"
         r"wrong|not from|required|(?:verification|check|validation) fail\w{0,3})\b",
+        r"\bsignature (?:could not|couldn t|cannot|can t) be (?:verified|validated|recovered|parsed|"
+        r"decoded)\b",
         r"\bdid not pass signature\b|\bsigner is not\b|\b(?:could not|couldn t|unable to|"
         r"failed to) recover\b|\brecovery failed\b|\baa(?:24|34)\b|\bsignature error\b",
         r"\bsigner\b.{0,20}\b(?:mismatch|does not match)\b|\brecovered\b.{0,60}(?:\b(?:mismatch|does not "
@@ -66,7 +68,7 @@ REFUSED_RULES = (
         Sign.REFUSED,
         r"\b(?:authorization|authorisation|permit ?2?|payload|signature|voucher|quote|deadline|delegation|"
         r"delegate action|session key|challenge|valid before|valid until|payment|proof|invoice|"
-        r"mandate)\b.{0,30}\b(?:expired|past|over|"
+        r"mandate)\b[^:|]{0,30}\b(?:expired|past|over|"
         r"too (?:soon|close|short)|elapsed|passed)\b|\bexpires? (?:in less than|within|too soon)\b|"
         r"\bvalidity (?:window |period )?too \w{4,5}\b",
         r"\bexpired (?:authorization|permit|payload|signature|voucher|quote|deadline)\b|\bvalid before\b",
@@ -80,7 +82,7 @@ REFUSED_RULES = (
         r"\binsufficient (?:\w{1,12} ){0,3}(?:balance|funds|allowance)\b(?! for (?:rent|transfer))|"
         r"\b(?:balance|allowance|funds)\b"
         r".{0,12}\b(?:too low|insufficient|below)\b",
-        r"\bexceeds (?:the )?(?:\w{1,12} ){0,2}(?:balance|allowance)\b|\bunderfunded\b|"
+        r"\bexceeds (?:the )?(?:\w{1,12} ){0,2}(?:balance|allowance)\b|(?<!op )\bunderfunded\b|"
         r"\bdoes not have enough\b|\blow balance\b|\ballowance (?:is )?required\b|\bhas not approved\b",
         r"\bnot enough (?:\w{1,12} ){0,2}(?:funds|balance|tokens|usdc)\b|\binsufficient (?:authorization|"
         r"usdc|usdt|eurc|tokens?)\b",
@@ -97,18 +99,21 @@ REFUSED_RULES = (
         r"\b(?:wrong|invalid|incorrect|mismatched|incompatible|unsupported)\b.{0,12}\b(?:recipient|"
         r"receivers?|"
         r"pay ?to|destination|payee)\b",
-        r"\b(?:to|from) (?:a |the )?wrong address\b|\bself (?:transfer|payment)\b",
+        r"\b(?:to|from) (?:a |the )?wrong address\b|\bnot addressed to\b|\bself (?:transfer|payment)\b",
         payload=True,
         cure="the authorization must pay the address in requirements.payTo",
     ),
     text_rule(
         "amount",
         Sign.REFUSED,
-        r"\b(?:under|over)(?:payment|paid)\b",
+        r"\b(?:under|over)(?:payment|paid|pay)\b",
         r"\b(?:amount|value)\b.{0,40}\b(?:mismatch|does not match|too (?:low|small|high)|below|less than|"
         r"under|lower than)\b",
         r"\b(?:below|under|less than)\b.{0,20}\bminimum\b|\bminimum (?:payment )?amount\b",
         r"\b(?:invalid|wrong|incorrect|insufficient) (?:payment |fee |authorized )?(?:amount|value)\b",
+        r"\b(?:mandate|spend(?:ing)?|budget|payment|amount) (?:(?:limit|cap|"
+        r"budget) )?(?:would be )?exceeded\b",
+        r"\bminimum (?:payment|price) (?:is|of)\b",
         r"\bexceeds (?:the )?(?:client )?authorized\b|\b(?:amount|value|fee|"
         r"price)\b.{0,40}\bexceeds?\b.{0,12}"
         r"\b(?:max|maximum|limit|cap)\b",
@@ -120,7 +125,7 @@ REFUSED_RULES = (
         Sign.REFUSED,
         r"\bsanction\w{0,3}\b|\bkyt\b|\bcompliance\b|\bofac\b|\bblack ?list\w{0,5}\b|\bblock ?list\w{0,3}\b|"
         r"\bdeny ?list\w{0,3}\b",
-        r"\bkyc\b|\brisk detected\b|\baccount (?:is )?frozen\b|\bblocked address\b|"
+        r"\bky[bc]\b|\brisk detected\b|\baccount (?:is )?frozen\b|\bblocked address\b|"
         r"\baddress (?:is )?blocked\b",
         payload=True,
     ),
@@ -135,10 +140,16 @@ REFUSED_RULES = (
         r"\bno (?:rpc url|client|signer|relayer|wallet|private key|fee payer)\b.{0,12}\b(?:configured|"
         r"available|registered)\b|\bno (?:configuration|provider|adapter) (?:found )?for (?:chain|network|"
         r"asset)\b",
-        r"\b(?:merchant|seller|account|payee|product)\b.{0,20}\b(?:not registered|not approved|disabled|"
+        r"\b(?:merchant|seller|account|payee|product|subscription|plan|tenant)\b.{0,20}\b(?:not registered|"
+        r"not approved|disabled|"
         r"suspended|"
         r"inactive)\b|\bunknown merchant",
-        r"\b(?:failed|unable) to decrypt\b.{0,20}\bwallet\b|\bnot available on this\b|"
+        r"\bno (?:g?rpc|rest) (?:endpoint|url|client) (?:for|configured)\b|"
+        r"\bno (?:\w{1,12} ){1,4}(?:configured|"
+        r"available) for (?:network|chain|asset|token)\b|\bno signer (?:for|can)\b|\b(?:subscription|trial|"
+        r"plan|"
+        r"licen[sc]e) (?:has )?expired\b|\b(?:failed|unable) to decrypt\b.{0,20}\bwallet\b|"
+        r"\bnot available on this\b|"
         r"\bfacilitator does not (?:provide|support|serve)\b",
         failover=True,
         cure="the facilitator is not set up for this payment: its operator must act",
@@ -152,8 +163,12 @@ REFUSED_RULES = (
         r"supported|unsupported|not registered|not the registered|mismatch|does not match)\b",
         r"\bno (?:\w{1,12} ){0,2}(?:facilitator|handler|mechanism|scheme)\b.{0,20}\b(?:registered|found|"
         r"configured)\b|\bonly\b.{0,40}\b(?:is|are) supported\b|\b(?:is|are) not supported\b|"
+        r"\bnot (?:yet )?implemented\b|\bno (?:\w{1,12} ){0,2}(?:path|route|handler|method|option|adapter|"
+        r"mechanism) (?:matched|matches)\b|"
         r"\bunsupported (?:\w{1,12} )?(?:type|permit|wallet|currency|mint|extension|credential)\b",
-        r"\b(?:network|chain|contract|token|asset|facilitator|wallet)\b.{0,30}\b(?:does|may) not support\b|"
+        r"\b(?:network|chain|contract|token|asset|facilitator|wallet|service)\b.{0,30}\b(?:(?:does|may) not|"
+        r"doesn t) "
+        r"support\b|"
         r"\bno contract code at\b|\bnot in\b.{0,30}\b(?:white ?list|allow ?list|token list|registry)\b|"
         r"\bnot (?:white|allow) ?listed\b|\bnot found in\b.{0,20}\b(?:registry|requirements)\b",
         payload=True,
@@ -192,7 +207,10 @@ REFUSED_RULES = (
         Sign.REFUSED,
         rf"\bmissing (?:the )?{_PARTY}\b|\b{_PARTY} (?:field )?(?:is |are )?(?:required|missing)\b|"
         rf"\b{_PARTY} (?:is |are )?not (?:allowed|accepted|permitted)\b",
-        r"\bempty (?:payload|body|request|signature)\b|\b(?:payload|body|request|signature) (?:is )?empty\b|"
+        r"\bno (?:\w{1,8} ){0,3}transfer instructions?\b|"
+        r"\bnot an? (?:\w{1,8} )?transfer(?: instruction)?(?= ?\||$)|"
+        r"(?:^|\| )missing parameters(?= ?\||$)|\bempty (?:payload|body|request|signature)\b|\b(?:payload|"
+        r"body|request|signature) (?:is )?empty\b|"
         r"\b(?:request|body|payload)\b.{0,12}\btoo large\b|\b(?:unknown|no such) (?:endpoint|route|path)\b",
         r"\b(?:invalid|malformed) (?:json body|base64)\b|\binvalid nonce (?:format|length)\b|"
         r"\bnonce length\b",
@@ -202,6 +220,11 @@ REFUSED_RULES = (
         rf"\b{_PARTY}\b.{{0,20}}\b(?:is )?(?:invalid|incorrect|empty|zero|malformed|not (?:a )?valid)\b|"
         rf"\b{_PARTY}\b.{{0,40}}\bexpected\b.{{1,80}}\b(?:got|received|found|actual)\b",
         rf"\b{_FIELD}\b.{{0,60}}\bmust (?:be|match|have|not|contain|invoke|equal|include)\b",
+        r"\b(?:transaction|tx) ?hash is required\b|\b(?:invalid|malformed|missing|empty|"
+        r"unsupported) (?:\w{1,12} )?transaction (?:base64|"
+        r"encoding|format|structure|version|xdr|envelope|bytes)\b|"
+        r"\btransaction (?:is )?missing (?:the )?required "
+        r"(?:signatures?|instructions?|memo)\b",
         r"\bnonce must be (?:a |an )?(?:valid )?(?:32|bytes ?32|hex)|\btransaction must (?:be (?:sponsored|"
         r"signed|versioned)|contain|include)\b",
         r"\b(?:disallowed|unexpected) (?:\w{1,12} ){0,2}(?:program|instructions?|function|"
@@ -219,7 +242,7 @@ REFUSED_RULES = (
         "access",
         Sign.REFUSED,
         r"\bunauthori[sz]ed\b|\bforbidden\b|\bapi key\b|\bauthentication\b|\bnot authenticated\b|\bjwt\b|"
-        r"\baccess denied\b",
+        r"\baccess denied\b|\bnot have permission\b|\bpermission (?:denied|required)\b",
         r"\binvalid (?:api )?(?:token|credentials?)\b(?! response)|\bpayment method\b|\bbilling\b|"
         r"\byour plan\b",
         failover=True,

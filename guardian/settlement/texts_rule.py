@@ -39,4 +39,30 @@ def text_rule(
     failover: bool = False,
     cure: str = "",
 ) -> TextRule:
-    return TextRule(name, sign, re.compile("|".join(patterns)), payload, prior, failover, cure)
+    return TextRule(name, sign, any_of("|".join(patterns)), payload, prior, failover, cure)
+
+
+def any_of(pattern: str) -> re.Pattern[str]:
+    """The alternatives of a pattern, those that begin at a word under one `\\b`: it is tried once a place."""
+    parts = _alternatives(pattern)
+    words = [part.removeprefix(r"\b") for part in parts if part.startswith(r"\b")]
+    others = [part for part in parts if not part.startswith(r"\b")]
+    return re.compile("|".join([*([rf"\b(?:{'|'.join(words)})"] if words else []), *others]))
+
+
+def _alternatives(pattern: str) -> list[str]:
+    """The pattern cut at every `|` that stands in no group and in no set."""
+    parts, depth, in_set, at = [""], 0, False, 0
+    while at < len(pattern):
+        sign = pattern[at : at + 2] if pattern[at] == "\\" else pattern[at]
+        at += len(sign)
+        if in_set:
+            in_set = sign != "]"
+        else:
+            in_set = sign == "["
+            depth += (sign == "(") - (sign == ")")
+            if sign == "|" and not depth:
+                parts.append("")
+                continue
+        parts[-1] += sign
+    return parts

@@ -46,7 +46,8 @@ SENT_RULES = (
         # What is found out about a transfer is found out after it.
         r"\b(?:settle\w*|on ?chain) (?:verification|validation|check|transfer)\b|"
         r"\bafter (?:the )?(?:settle\w*|submission|submitting|sending|transfer|payment|permit)\b|"
-        r"\btransfer(?:red)? amount mismatch\b|\b(?:amount|funds|value) (?:was |were )?(?:not )?(?:received|"
+        r"\btransfer amount mismatch\b|\btransferred\b|\bon ?chain (?:amount|value|recipient|payee)\b|"
+        r"\b(?:amount|funds|value) (?:was |were )?(?:not )?(?:received|"
         r"transferred|paid)\b|\bmissing on ?chain\b|\b(?:credited|debited|charged|deducted|refunded)\b|"
         r"\b(?:payee|recipient|merchant) received\b|"
         r"\b(?:transfer|authorization ?used|settled) (?:event|log)s?\b",
@@ -85,7 +86,8 @@ SENT_RULES = (
         r"\bsent (?:the |a |your )?(?:payment|transfer|settlement)\b|\b(?:submit|submission|send|sending|"
         r"relay|publish) "
         r"(?:has )?(?:failed|error|rejected)\b",
-        r"\b(?:user ?ops?|user operations?) execution\b|\b(?:tx|transaction) logs?\b|\bstate ?= ?[12]\b|"
+        r"\b(?:user ?ops?|user operations?) execution\b|\b(?:during|at|in|after) execution\b|\b(?:tx|"
+        r"transaction) logs?\b|\bstate ?= ?[12]\b|"
         r"\bauthorization state (?:is )?(?:true|used|invalid)\b|\(used\)",
     ),
     text_rule(
@@ -105,7 +107,8 @@ TIME_RULES = (
         Sign.TIME,
         r"(?<!max )\btime(?:d|s)? ?outs?\b|\b(?:e|esocket|connect|read|write)timed ?out\b|"
         r"\btimedout\b|\betimeout\b",
-        r"\btook too long\b|\btoo slow\b|\bgave up\b|\bgiving up\b|\bin time\b|"
+        r"\bexecution expired\b|\bexecution time\b|\btook too long\b|\btoo slow\b|\bgave up\b|\bgiving up\b|"
+        r"\bin time\b|"
         r"\bwithin \d+ ?(?:ms|s|sec|min)",
         r"\bdeadline ?(?:has |was |is )?(?:exceeded|elapsed|reached)\b|\bcontext deadline\b|\bexhausted\b",
         r"\bcontext cancell?ed\b|\b(?:request|operation|call|task|client|was|been) (?:was |been )?"
@@ -116,7 +119,10 @@ TIME_RULES = (
         "connection",
         Sign.TIME,
         r"\beconn\w*|\bepipe\b|\benotfound\b|\behostunreach\b|\benetunreach\b|\beai again\b|\bund err\w*",
-        r"\bsocket\b|\bbroken pipe\b|\bhang up\b|\bunexpected eof\b|\beof\b|\bpremature(?:ly)?\b|"
+        r"\bend of file\b|\bempty reply\b|\bname resolution\b|\bnetwork is unreachable\b|"
+        r"\bno route to host\b|"
+        r"\bhandshake\b|\bsocket\b|\bbroken pipe\b|\bhang up\b|\bunexpected eof\b|\beof\b|"
+        r"\bpremature(?:ly)?\b|"
         r"\bdisconnect\w*",
         r"\bconnection\b.{0,30}\b(?:reset|closed|aborted|lost|terminated|dropped|refused|failed|"
         r"error|broken)\b",
@@ -139,7 +145,9 @@ CATCH_ALL_RULES = (
     text_rule(
         "catch_all",
         Sign.CATCH_ALL,
-        r"\b(?:transaction|txn?)(?: execution)?(?: has| was)? (?:failed|failure|reverted|rejected|error)\b",
+        r"(?<!dry run )\b(?:transaction|txn?)(?: execution)?(?: has| was)? (?:failed|failure|reverted|"
+        r"rejected|"
+        r"error)\b",
         r"\b(?:failed|reverted) (?:transaction|txn?)\b|\bunexpected ?error\b|\binternal ?error\b",
     ),
 )

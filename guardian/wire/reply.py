@@ -25,6 +25,10 @@ _HASH = re.compile(r"(?<![0-9a-zA-Z])0x[0-9a-fA-F]{64}(?![0-9a-zA-Z])")
 _NOT_A_TRANSACTION = re.compile(
     r"(nonce|channel|blockhash|block hash|salt)\W{0,8}\w{0,3}\W{0,3}$", re.IGNORECASE
 )
+_CALLED_A_TRANSACTION = re.compile(
+    r"(transaction|\btx|\bhash|broadcast|submitted|\bsent\b|receipt)\b[^0]{0,24}$", re.IGNORECASE
+)
+_ARGUMENTS = re.compile(r"\bargs: {0,20}\([^()]{0,2000}\)")  # of the call that failed, as viem prints them
 _REASON = re.compile(r"[a-z][a-z0-9_]*")
 _LEADING_REASON = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")  # in a sentence only what no word looks like
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -204,11 +208,21 @@ def _first_text(said: list[dict[str, Any]], names: tuple[str, ...]) -> str:
     return ""
 
 
+def without_arguments(text: str) -> str:
+    """The text without the arguments of a contract's call: they hold the payment's nonce and signature."""
+    return _ARGUMENTS.sub(" ", text)
+
+
 def _hash_in(text: str) -> str:
-    for match in _HASH.finditer(text[:MAX_SEARCHED]):
-        if not _NOT_A_TRANSACTION.search(text[max(0, match.start() - 32) : match.start()]):
-            return match.group()
-    return ""
+    """The first hash that the text calls one, else the first that may be one."""
+    text = without_arguments(text[:MAX_SEARCHED])
+    found = [
+        (match.group(), before)
+        for match in _HASH.finditer(text)
+        if not _NOT_A_TRANSACTION.search(before := text[max(0, match.start() - 32) : match.start()])
+    ]
+    called = (hash for hash, before in found if _CALLED_A_TRANSACTION.search(before))
+    return next(called, found[0][0] if found else "")
 
 
 def _text(body: bytes) -> str:

@@ -61,7 +61,6 @@ SENT_OR_UNCLEAR = [
     "unexpected token < in JSON at position 0",
     "Missing or invalid parameters. Double check you have provided the correct parameters.",
     "execution reverted",
-    "max fee per gas less than block base fee",
     "transaction underpriced",
     "bundle not included",
     "UserOperation not found",
@@ -239,5 +238,94 @@ def test_a_well_known_refusal_names_its_cure(text: str, cure: str) -> None:
     ],
 )
 def test_on_verify_a_doubt_is_transient_and_the_unlisted_is_unknown(text: str, outcome: Outcome) -> None:
+    body = json.dumps({"isValid": False, "invalidReason": text}).encode()
+    assert classify_reply(Operation.VERIFY, 200, body).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "failed to estimate gas: execution reverted: FiatTokenV2: invalid signature",
+        "failed to send transaction: failed to estimate gas: invalid signature",
+        "gas estimation failed: authorization is expired",
+    ],
+)
+def test_a_refusal_that_an_estimation_met_is_permanent(text: str) -> None:
+    for status, body in replies(text):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.PERMANENT
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("max fee per gas less than block base fee", Outcome.TRANSIENT),
+        ("failed to send transaction: max fee per gas less than block base fee", Outcome.TRANSIENT),
+        (
+            "The fee cap (`maxFeePerGas` = 0.01 gwei) cannot be lower than the block base fee.",
+            Outcome.TRANSIENT,
+        ),
+        ("transaction stuck: max fee per gas less than block base fee", Outcome.SETTLEMENT),
+        ("max fee per gas less than block base fee, retrying", Outcome.SETTLEMENT),
+        ("transaction submitted; max fee per gas less than block base fee", Outcome.SETTLEMENT),
+        ("transaction fee below base fee", Outcome.SETTLEMENT),
+    ],
+)
+def test_a_fee_cap_is_transient_unless_something_was_sent(text: str, outcome: Outcome) -> None:
+    for status, body in replies(text):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is outcome
+
+
+def test_what_a_failed_verification_found_says_more_than_that_it_failed() -> None:
+    for operation, message, outcome in [
+        (Operation.SETTLE, "Invalid EIP-3009 signature", Outcome.PERMANENT),
+        (Operation.VERIFY, "Invalid EIP-3009 signature", Outcome.PERMANENT),
+        (Operation.SETTLE, "rpc request failed", Outcome.TRANSIENT),
+        (Operation.SETTLE, "invalid signature; transaction already submitted", Outcome.SETTLEMENT),
+    ]:
+        body = json.dumps({"error": {"code": "verification_failed", "message": message}}).encode()
+        assert classify_reply(operation, 400, body).outcome is outcome
+
+
+def test_the_arguments_of_a_call_are_no_transaction() -> None:
+    nonce, r = "0x" + "ab" * 32, "0x" + "cd" * 32
+    text = (
+        "Unable to estimate gas. invalid signature\n  function: transferWithAuthorization(address from)\n"
+        f"  args:      (0x11, 0x22, 1000, 0, 1767225600, {nonce}, 27, {r}, {r})"
+    )
+    verdict = classify_reply(Operation.SETTLE, *replies(text)[0])
+    assert (verdict.outcome, verdict.transaction) == (Outcome.PERMANENT, "")
+    verdict = classify_reply(Operation.SETTLE, *replies(f"{text}, transaction 0x{'ef' * 32}")[0])
+    assert (verdict.outcome, verdict.transaction) == (Outcome.SETTLEMENT, "0x" + "ef" * 32)
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    [
+        ("invalid_exact_newchain_payload_amount_mismatch", Outcome.PERMANENT),
+        ("invalid_exact_newchain_payload_signature", Outcome.PERMANENT),
+        ("invalid_exact_newchain_expired", Outcome.PERMANENT),
+        ("invalid_exact_newchain_payload_nonce_not_on_chain", Outcome.SETTLEMENT),
+        ("invalid_exact_newchain_payload_input_not_available", Outcome.SETTLEMENT),
+        ("invalid_exact_newchain_payload_settle_failed", Outcome.SETTLEMENT),
+        ("invalid_exact_newchain_payload_verification_error", Outcome.SETTLEMENT),
+    ],
+)
+def test_the_name_that_all_reasons_of_a_scheme_begin_with_refuses_nothing(
+    reason: str, outcome: Outcome
+) -> None:
+    assert classify_reply(Operation.SETTLE, *replies(reason)[0]).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("from_is_zero_address", Outcome.PERMANENT),
+        ("transfer destination missing", Outcome.PERMANENT),
+        ("nwc_lookup_failed", Outcome.TRANSIENT),
+        ("Internal error checking nonce uniqueness", Outcome.TRANSIENT),
+        ("Cannot read properties of undefined (reading 'payload')", Outcome.UNKNOWN),
+    ],
+)
+def test_on_verify_validation_language_is_believed_beside_any_word(text: str, outcome: Outcome) -> None:
     body = json.dumps({"isValid": False, "invalidReason": text}).encode()
     assert classify_reply(Operation.VERIFY, 200, body).outcome is outcome

@@ -218,3 +218,21 @@ def test_what_is_no_success_is_replaced():
             NET,
             PAYER,
         )
+
+
+NONCE, SENT = "0x" + "ab" * 32, "0x" + "ef" * 32
+
+
+@pytest.mark.parametrize(
+    ("text", "transaction"),
+    [
+        (f"reverted: invalid signature\n args: (0x11, 0x22, 1000, 0, 99, {NONCE}, 27)", ""),
+        (f"reverted\n args: (0x11, {NONCE})\n transaction hash: {SENT}", SENT),
+        (f"authorization {NONCE} failed, broadcast as tx {SENT}", SENT),
+        (f"failed for nonce {NONCE}", ""),
+        (f"gave up on {SENT}", SENT),
+    ],
+)
+def test_of_the_hashes_in_a_text_the_one_called_a_transaction_is_taken(text: str, transaction: str):
+    body = orjson.dumps({"success": False, "errorReason": text})
+    assert read_settle_reply(200, body).transaction == transaction
