@@ -1,7 +1,7 @@
 """The commands of `guardian`. Each is a few lines here or a small file in commands/; no decisions.
 
 Whatever goes wrong for a known reason ends as one line on stderr: field, value, cure. Exit codes: 0 done,
-1 the answer is no (`policy check`, `health`), 2 it could not be done, 130 interrupted.
+1 the answer is no (`policy check`, `store check`, `health`), 2 it could not be done, 130 interrupted.
 """
 
 import os
@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from guardian.commands import policy, records
+from guardian.commands import closing, policy, records
+from guardian.commands import store as stores
 from guardian.commands.classify import classify
 from guardian.commands.health import check_health
 from guardian.commands.output import print_error, print_lines
@@ -33,6 +34,8 @@ app = typer.Typer(
 app.add_typer(policy.app, name="policy")
 app.add_typer(records.settlements, name="settlements")
 app.add_typer(records.orphans, name="orphans")
+app.add_typer(stores.app, name="store")
+app.command()(closing.reconcile)
 app.command()(classify)
 
 

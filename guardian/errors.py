@@ -8,7 +8,8 @@
     ├── IllegalMove         the state tables have no such move: a fault of ours
     ├── NotSent             the facilitator provably received nothing: may be tried again
     ├── ReplyLost           the first byte may have left and no reply came: in doubt
-    └── ChainUnavailable    no RPC endpoint gave a usable answer: proves nothing
+    ├── ChainUnavailable    no RPC endpoint gave a usable answer: proves nothing
+    └── CannotClose         an orphan cannot be taken off the queue like this: why, and the cure
 
 Foreign exceptions are translated where they enter, `raise … from exc`. No I/O here.
 """
@@ -72,3 +73,7 @@ class ReplyLost(GuardianError):
 
 class ChainUnavailable(GuardianError):
     """No RPC endpoint gave a usable answer in time."""
+
+
+class CannotClose(GuardianError):
+    """An orphan cannot be refunded or written off like this."""

@@ -37,6 +37,7 @@ from guardian.series import Distribution, Names, Values
 # A caller names the network, so it must not be able to name a million of them.
 MAX_NETWORKS: Final = 64
 MAX_FACILITATORS: Final = 64
+MAX_ROUTES: Final = 256
 
 SHORT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LONG_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0)
@@ -88,6 +89,7 @@ class Telemetry:
     def __init__(self, *, resource: Resource, networks: Iterable[str], push_metrics: bool) -> None:
         self._network = Names(MAX_NETWORKS, networks)
         self._facilitator = Names(MAX_FACILITATORS)
+        self._route = Names(MAX_ROUTES)
         self._head_seen: dict[str, float] = {}
         self._traces: TracerProvider | None = None
         self._tracer: Tracer | None = None
@@ -139,11 +141,15 @@ class Telemetry:
         self._findings = Values("network", "kind")
         self._orphans = Values("network")
         self._replays = Values("network")
+        self._closings = Values("network", "how")
         self._unpaid = Values("network")
         self._duplicates = Values("network")
+        self._credits = Values("network", "endpoint")
         self._shadows = Values("section", "rule", "would")
         self._checks = Values("network", "check", "done")
         self._alerts = Values("facilitator", "rule")
+        self._bought = Values("route", "outcome")
+        self._diagnoses = Values("route", "kind")
         self._reloads = Values("outcome")
         for outcome in ("applied", "refused"):
             self._reloads.put((outcome,), 0)
@@ -195,11 +201,15 @@ class Telemetry:
             ("guardian.chain.findings", self._findings, "What the chain showed about watched payments"),
             ("guardian.orphans.found", self._orphans, "Payments that moved while nobody holds the success"),
             ("guardian.orphans.replayed", self._replays, "Orphans delivered to a later call"),
+            ("guardian.orphans.closed", self._closings, "Orphans refunded or written off by a person"),
             ("guardian.unpaid.found", self._unpaid, "Successes handed out for money that never moved"),
             ("guardian.duplicates", self._duplicates, "Settles refused because they were delivered before"),
+            ("guardian.rpc.credits", self._credits, "Calls sent to chain nodes, each one of a batch counted"),
             ("guardian.policy.shadows", self._shadows, "Times a rule in shadow mode would have applied"),
             ("guardian.preflight.findings", self._checks, "What preflight found: refused, warned or shadow"),
             ("guardian.alerts", self._alerts, "Replies that a rule wants a person to look at"),
+            ("guardian.purchases", self._bought, "What became of payments that agents sent, by route"),
+            ("guardian.diagnoses", self._diagnoses, "Buyers that loop, sellers and receipts that lie"),
             ("guardian.policy.reloads", self._reloads, "New policy files, applied or refused"),
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
@@ -259,6 +269,9 @@ class Telemetry:
     def orphan_replayed(self, network: str) -> None:
         self._replays.add((self._network(network),))
 
+    def orphan_closed(self, network: str, how: str) -> None:
+        self._closings.add((self._network(network), how))
+
     def unpaid_found(self, network: str) -> None:
         self._unpaid.add((self._network(network),))
 
@@ -273,6 +286,12 @@ class Telemetry:
 
     def alert(self, facilitator: str, rule: str) -> None:
         self._alerts.add((self._facilitator(facilitator), rule))
+
+    def bought(self, route: str, outcome: str) -> None:
+        self._bought.add((self._route(route), outcome))
+
+    def diagnosed(self, route: str, kind: str) -> None:
+        self._diagnoses.add((self._route(route), kind))
 
     def policy_applied(self, version: int, networks: Iterable[str]) -> None:
         self._network.reserve(networks)
@@ -294,6 +313,9 @@ class Telemetry:
 
     def rpc_call(self, network: str, method: str, outcome: str, seconds: float) -> None:
         self._rpc.record((self._network(network), method, outcome), seconds)
+
+    def rpc_credits(self, network: str, endpoint: str, calls: int) -> None:
+        self._credits.add((self._network(network), endpoint), calls)
 
     def watcher_head(self, network: str, head: int) -> None:
         label = self._network(network)

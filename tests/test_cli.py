@@ -71,6 +71,7 @@ class Operations(BaseHTTPRequestHandler):
     """A running guardian's operations API, as far as the commands ask it."""
 
     asked: list[str] = []  # noqa: RUF012
+    told: list[bytes] = []  # noqa: RUF012
     reply: tuple[int, bytes] = (200, b"{}")
 
     def do_GET(self) -> None:
@@ -81,12 +82,17 @@ class Operations(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_POST(self) -> None:
+        self.told.append(self.rfile.read(int(self.headers["Content-Length"])))
+        assert self.headers["Content-Type"] == "application/json"
+        self.do_GET()
+
     def log_message(self, format: str, *args: object) -> None: ...
 
 
 @pytest.fixture
 def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Operations]]:
-    Operations.asked = []
+    Operations.asked, Operations.told = [], []
     with HTTPServer(("127.0.0.1", 0), Operations) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -120,6 +126,12 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Operations]]:
         "orphans list --store nonsense",
         "settlements list --store sqlite:///none.db",
         "serve --nonsense",
+        "orphans show pay_none --store sqlite:///none.db",
+        "orphans refund x --transaction 0x1",
+        "orphans refund x --transaction 0x1 --by ann --store sqlite:///none.db",
+        "orphans write-off x --by ann",
+        "reconcile",
+        "reconcile --take-up",
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(args: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -327,6 +339,82 @@ def test_a_store_that_another_process_holds_is_read_through_that_process(
 
     assert asyncio.run(held()) == 0
     assert operations.asked == ["/api/settlements?limit=100&orphans=true"]
+
+
+CLOSED = (
+    b'{"id":"pay_1","orphan":false,"closed_by":"ann","events":[{"name":"refunded","note":"by ann: 0xab"}]}'
+)
+
+
+def test_the_running_guardian_is_told_of_a_refund(
+    operations: type[Operations], capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = (200, CLOSED)
+    assert main(["orphans", "refund", "pay_1", "--transaction", "0xab", "--by", "ann"]) == 0
+    assert operations.asked == ["/api/orphans/pay_1/refund"]
+    told = {"transaction": "0xab", "by": "ann", "note": "", "unverified": False}
+    assert json.loads(operations.told[0]) == told
+    assert capsys.readouterr().out == "pay_1: refunded by ann: 0xab\n"
+
+
+def test_a_refund_that_is_refused_says_why(
+    operations: type[Operations], capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = (409, b'{"error":"transaction: that transaction has failed on chain"}')
+    assert main(["orphans", "refund", "pay_1", "--transaction", "0xab", "--by", "ann"]) == 2
+    assert "has failed on chain" in capsys.readouterr().err
+    operations.reply = (404, b'{"error":"no settlement"}')
+    assert main(["orphans", "write-off", "pay_1", "--reason", "x", "--by", "ann"]) == 2
+    assert "there is no settlement 'pay_1'" in capsys.readouterr().err
+
+
+def test_where_no_guardian_runs_an_orphan_is_closed_in_the_store(
+    stored: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["orphans", "show", ID, "--store", stored]) == 0
+    capsys.readouterr()
+    hash = "0x" + "cd" * 32
+    args = ["orphans", "refund", ID, "--transaction", hash, "--by", "ann", "--store", stored]
+    assert main(args) == 0
+    assert capsys.readouterr().out == f"{ID}: refunded by ann: {hash} (not checked against the chain)\n"
+    assert main(args) == 2
+    assert "closed before, by ann" in capsys.readouterr().err
+    assert main(["orphans", "list", "--store", stored, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert main(["orphans", "show", ID, "--store", stored]) == 0
+    assert f"refund_transaction: {hash}\n" in capsys.readouterr().out
+
+
+def test_an_orphan_is_written_off_with_a_reason(stored: str, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["orphans", "write-off", ID, "--reason", "a test", "--by", "ann", "--store", stored]
+    assert main(args) == 0
+    assert capsys.readouterr().out == f"{ID}: written_off by ann: a test\n"
+
+
+def test_what_is_no_orphan_is_not_shown_as_one(
+    operations: type[Operations], capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = (200, b'{"id":"pay_1","money":"failed","answer":"refused","orphan":false}')
+    assert main(["orphans", "show", "pay_1"]) == 2
+    assert "is no orphan: money failed, answer refused" in capsys.readouterr().err
+
+
+def test_reconcile_prints_what_is_not_over(
+    operations: type[Operations], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = b'{"standing":[{"id":"pay_1","money":"polling","chain":"nonce unused","then":"waits"}]}'
+    operations.reply = (200, found)
+    assert main(["reconcile", "--network", "eip155:8453"]) == 0
+    assert operations.asked == ["/api/reconcile?network=eip155%3A8453"]
+    out = capsys.readouterr().out.splitlines()
+    assert out[1] == "pay_1\tpolling\t-\t-\t-\t-\t-\tnonce unused\twaits"
+    assert out[2] == "1 payments are not over"
+    assert main(["reconcile", "--take-up", "--json"]) == 0
+    assert operations.told == [b"{}"]
+    assert json.loads(capsys.readouterr().out)[0]["id"] == "pay_1"
+    operations.reply = (200, b'{"standing":[]}')
+    assert main(["reconcile"]) == 0
+    assert "nothing is open" in capsys.readouterr().out
 
 
 def test_the_module_can_be_run(tmp_path: Path) -> None:

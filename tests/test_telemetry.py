@@ -65,6 +65,7 @@ def test_everything_that_can_happen_has_its_line_on_the_page(telemetry: Telemetr
     telemetry.late_confirmation(BASE, 70)
     telemetry.orphan_found(BASE)
     telemetry.orphan_replayed(BASE)
+    telemetry.orphan_closed(BASE, "refunded")
     telemetry.unpaid_found(BASE)
     telemetry.duplicate(BASE)
     telemetry.open_settlements(BASE, 3)
@@ -78,6 +79,7 @@ def test_everything_that_can_happen_has_its_line_on_the_page(telemetry: Telemetr
     assert value(telemetry, "guardian_late_confirmation_seconds_count", **at) == 1
     for name in ("orphans_found", "orphans_replayed", "unpaid_found", "duplicates"):
         assert value(telemetry, f"guardian_{name}_total", **at) == 1
+    assert value(telemetry, "guardian_orphans_closed_total", how="refunded", **at) == 1
     assert value(telemetry, "guardian_open_settlements", **at) == 3
     assert value(telemetry, "guardian_watcher_head", **at) == 1234
     assert value(telemetry, "guardian_watcher_head_age_seconds", **at) >= 0

@@ -1,4 +1,4 @@
-"""`guardian settlements list | show` and `guardian orphans list`: what became of payments."""
+"""`guardian settlements list | show`, `guardian orphans list | show`: what became of payments."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -46,9 +46,17 @@ def list_settlements(
 @settlements.command()
 def show(id: str, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show one payment and its audit trail."""
+    _print_one(_found(id, ops, store), as_json)
+
+
+def _found(id: str, ops: str | None, store: str | None) -> dict[str, Any]:
     record = Records(ops, store).one(id)
     if record is None:
         raise GuardianError(f"ID: there is no settlement {id[:80]!r}; `guardian settlements list` shows them")
+    return record
+
+
+def _print_one(record: dict[str, Any], as_json: bool) -> None:
     record = _shown(record)
     if as_json:
         print_json(record)
@@ -66,6 +74,16 @@ def list_orphans(
 ) -> None:
     """List payments that were taken and whose caller holds no success."""
     _print_page(Records(ops, store).page(money=[], orphans=True, limit=limit), as_json)
+
+
+@orphans.command("show")
+def show_orphan(id: str, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Show one orphan, standing or closed, and its audit trail."""
+    record = _found(id, ops, store)
+    if not record.get("orphan") and not record.get("closed_by"):
+        state = f"money {record.get('money')}, answer {record.get('answer')}"
+        raise GuardianError(f"ID: {id[:80]!r} is no orphan: {state}; `guardian settlements show` shows it")
+    _print_one(record, as_json)
 
 
 def _print_page(records: list[dict[str, Any]], as_json: bool) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from guardian.errors import GuardianError, StoreUnavailable
@@ -23,6 +23,7 @@ _SQLITE: Final = "sqlite:///"
 _WHOSE: Final = "is it the guardian's?"
 
 View = dict[str, Any]
+T = TypeVar("T")
 
 
 class NobodyListens(Exception):
@@ -70,10 +71,31 @@ class Records:
             raise GuardianError(f"--ops: {self._operations()} answers no settlement; {_WHOSE}")
         return answer
 
+    def told(self, path: str, content: object, offline: Callable[[Any], Awaitable[Any]] | None) -> Any:
+        """What the running guardian answers to a POST; `offline` does it in the store where none runs.
+        None for an unknown record."""
+        try:
+            return _from_operations(self._operations(), path, content)
+        except NobodyListens:
+            if self.ops or offline is None:
+                raise GuardianError(
+                    f"--ops: nothing listens at {self._operations()}; start guardian serve"
+                ) from None
+            return with_store(read_store(self.environ, self.store), offline)
+
+    def asked(self, path: str) -> Any:
+        """What the running guardian alone can say."""
+        try:
+            return _from_operations(self._operations(), path)
+        except NobodyListens:
+            raise GuardianError(
+                f"--ops: nothing listens at {self._operations()}; start guardian serve"
+            ) from None
+
     def _read(self, path: str, read: Callable[[Any], Awaitable[Any]]) -> Any:
         if self.store and not self.ops:
             try:
-                return _from_store(read_store(self.environ, self.store), read)
+                return with_store(read_store(self.environ, self.store), read)
             except StoreUnavailable as refused:
                 try:
                     return _from_operations(self._operations(), path)
@@ -84,17 +106,23 @@ class Records:
         except NobodyListens:
             if self.ops:
                 raise GuardianError(f"--ops: nothing listens at {self.ops}; start guardian serve") from None
-            return _from_store(read_store(self.environ, self.store), read)
+            return with_store(read_store(self.environ, self.store), read)
 
     def _operations(self) -> str:
         return self.ops or f"http://{read_ops_listen(self.environ)}"
 
 
-def _from_operations(base: str, path: str) -> Any:
-    """The JSON of the operations API; None for 404. Raises NobodyListens or GuardianError."""
+def _from_operations(base: str, path: str, content: object = None) -> Any:
+    """The JSON of the operations API; None for 404. content: posted, where there is some. Raises
+    NobodyListens or GuardianError."""
     connection = _connection(base)
     try:
-        connection.request("GET", path, headers={"Accept": "application/json"})
+        headers = {"Accept": "application/json"}
+        if content is None:
+            connection.request("GET", path, headers=headers)
+        else:
+            headers["Content-Type"] = "application/json"
+            connection.request("POST", path, json.dumps(content).encode(), headers)
         reply = connection.getresponse()
         body = reply.read(MAX_BYTES)
     except ConnectionRefusedError as error:
@@ -131,17 +159,21 @@ def _connection(base: str) -> http.client.HTTPConnection:
     return kind(host, port, timeout=TIMEOUT_S)
 
 
-def _from_store(url: str, read: Callable[[Any], Awaitable[Any]]) -> Any:
+def with_store(
+    url: str, read: Callable[[Any], Awaitable[T]], *, reading: bool = False, new: bool = False
+) -> T:
+    """What comes of a script on the open store. reading: beside a guardian that uses it; new: it need not
+    exist. Raises PolicyError and StoreUnavailable."""
     from guardian.store.open import open_store
 
     if url.startswith("memory:"):
         raise GuardianError("--store: a memory store lives in its process only; ask it with --ops")
-    if url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
+    if not new and url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
         cure = "name another with --store, or a running guardian with --ops"
         raise GuardianError(f"--store: there is no file {url.removeprefix(_SQLITE)}; {cure}")
 
-    async def run() -> Any:
-        store = open_store(url)
+    async def run() -> T:
+        store = open_store(url, reading=reading)
         await store.open()
         try:
             return await read(store)

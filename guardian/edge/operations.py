@@ -9,19 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from guardian.edge.orphans_api import OrphansApi
 from guardian.edge.views import settlement_view
 from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.flow.parts import Parts
+from guardian.flow.settle import SettleFlow
 from guardian.settlement.states import Money
 
 MAX_PAGE = 1000
 
 
-def operations_app(
-    parts: Parts, draining: Callable[[], bool], policy: Callable[[], dict[str, object]]
-) -> Starlette:
+def operations_app(parts: Parts, settle: SettleFlow, policy: Callable[[], dict[str, object]]) -> Starlette:
     """The ASGI application of the operations port. policy: which one is in force, which was refused."""
-    api = Operations(parts, draining, policy)
+    api = Operations(parts, lambda: settle.draining, policy)
     routes = [
         Route("/healthz", api.health),
         Route("/readyz", api.ready),
@@ -29,6 +29,7 @@ def operations_app(
         Route("/api/policy", api.policy),
         Route("/api/settlements", api.settlements),
         Route("/api/settlements/{id}", api.settlement),
+        *OrphansApi(parts, settle).routes,
     ]
     return Starlette(routes=routes, exception_handlers={StoreUnavailable: _store_is_down})
 

@@ -5,7 +5,7 @@ Pure functions that every store uses, so that all of them answer alike. No I/O, 
 
 from typing import Protocol
 
-from guardian.settlement.record import Settlement
+from guardian.settlement.record import FACILITATOR, Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, UNPAID, Answer
 from guardian.wire.names import Address, Network
 
@@ -39,9 +39,24 @@ def same_purchase(a: Purchase, b: Purchase) -> bool:
     )
 
 
+def same_bought(a: Settlement, b: Settlement) -> bool:
+    """The same purchase on the same plane: payments of agents and of sellers never meet, even where
+    they are of one authorization. Agents name theirs; where no chain is asked, none waits for another."""
+    if a.plane != b.plane:
+        return False
+    if a.plane == FACILITATOR:
+        return same_purchase(a, b)
+    return a.watched and b.watched and a.payer == b.payer and a.purchase == b.purchase
+
+
 def is_unsettled_purchase(record: Settlement) -> bool:
-    """In doubt, or paid and not accepted: what a purchase lookup finds."""
-    return record.money in IN_DOUBT or (record.money in PAID and record.answer is not Answer.ACCEPTED)
+    """In doubt, or paid and neither accepted nor closed: what a purchase lookup finds."""
+    return record.money in IN_DOUBT or (record.money in PAID and not _is_over(record))
+
+
+def _is_over(record: Settlement) -> bool:
+    """Nothing is owed for this payment any more: delivered, refunded or written off."""
+    return record.answer is Answer.ACCEPTED or bool(record.closed_by)
 
 
 def blocks(other: Settlement, new: Settlement) -> bool:
@@ -53,16 +68,16 @@ def blocks(other: Settlement, new: Settlement) -> bool:
         (other.money in IN_DOUBT or other.orphan)
         and not other.paid_by
         and other.key != new.key
-        and same_purchase(other, new)
+        and same_bought(other, new)
     )
 
 
 def is_disposable(record: Settlement) -> bool:
-    """Whether retention may delete it: terminal, and no orphan and no unpaid delivery.
+    """Whether retention may delete it: terminal, and no standing orphan and no unpaid delivery.
 
     `confirmed` is terminal only with the chain's proof, or where no chain is watched.
     """
     if record.money in PAID:
         proven = record.chain_proven or not record.watched
-        return proven and record.answer is Answer.ACCEPTED
+        return proven and _is_over(record)
     return record.money in UNPAID and not record.unpaid

@@ -6,6 +6,7 @@ version it read is still the newest (compare-and-set). Times are Unix seconds, a
 
 import msgspec
 
+from guardian.errors import IllegalMove
 from guardian.settlement.states import (
     Answer,
     AnswerEvent,
@@ -17,6 +18,9 @@ from guardian.settlement.states import (
     money_after,
 )
 from guardian.wire.names import Address, Network, Nonce, TxHash
+
+FACILITATOR, AGENT = "facilitator", "agent"
+"""The planes: a payment may stand on both, in a record each."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -37,7 +41,12 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     and never leaves the store. transaction: proven by the chain (or reported, where unwatched);
     hint: the newest hash a facilitator reported, which proves nothing. vouched: a facilitator has
     accepted this very signature; reopens: it failed without ever being executed, so that the same
-    authorization may be presented again. owner: the replica that drives it.
+    authorization may be presented again. owner: the replica that drives it. closed_by: the person who
+    took this orphan off the queue, why in closed_note; refund_transaction: the hash, if it was by a refund.
+
+    plane: on which side of the seller it was seen. On the agent plane the key begins with `agent/`,
+    resource is the URL that was asked, body is sealed, and what was bought is said by route, verb (of
+    HTTP), purchase, payment_id and asker: see flow/buy_record.py.
     """
 
     key: str
@@ -71,6 +80,15 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     paid_by: str = ""
     replayed_by: str = ""
     owner: str = ""
+    plane: str = FACILITATOR
+    route: str = ""
+    verb: str = ""
+    purchase: str = ""
+    payment_id: str = ""
+    asker: str = ""
+    closed_by: str = ""
+    closed_note: str = ""
+    refund_transaction: TxHash | None = None
     created_at: float
     updated_at: float
     body: bytes = b""
@@ -78,13 +96,14 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def orphan(self) -> bool:
-        """Charged, and nobody was handed the success."""
-        return is_orphan(self.money, self.answer)
+        """Charged, nobody was handed the success, and nobody has refunded it or written it off."""
+        return is_orphan(self.money, self.answer) and not self.closed_by
 
     @property
     def unpaid(self) -> bool:
-        """Handed out as paid, and the money never moved."""
-        return is_unpaid(self.money, self.answer)
+        """Handed out as paid, and the money never moved; an agent that got something for nothing lost
+        nothing."""
+        return is_unpaid(self.money, self.answer) and self.plane == FACILITATOR and not self.paid_by
 
 
 def begun(fresh: Settlement, money: Money) -> Settlement:
@@ -114,6 +133,29 @@ def after_answer(
 def noted(record: Settlement, name: str, *, now: float, note: str = "", **changes: object) -> Settlement:
     """The next version with new facts and no move: a hint, an attempt's reply."""
     return _next(record, record.money, record.answer, name, now, note, changes)
+
+
+def refunded(record: Settlement, transaction: TxHash, *, by: str, now: float, note: str = "") -> Settlement:
+    """The next version of an orphan whose payer has the money back; raises IllegalMove."""
+    if record.watched and not record.chain_proven:
+        raise IllegalMove(f"{record.id} is not proven by the chain yet: there may be nothing to refund")
+    return _closed(record, "refunded", by, now, f"{transaction} {note}".strip(), note, transaction)
+
+
+def written_off(record: Settlement, *, by: str, reason: str, now: float) -> Settlement:
+    """The next version of an orphan that nothing more is done about; raises IllegalMove."""
+    return _closed(record, "written_off", by, now, reason, reason, None)
+
+
+def _closed(
+    record: Settlement, name: str, by: str, now: float, said: str, note: str, refund: TxHash | None
+) -> Settlement:
+    if record.closed_by:
+        raise IllegalMove(f"{record.id} was closed before, by {record.closed_by}")
+    if not record.orphan:
+        raise IllegalMove(f"{record.id} is no orphan: money {record.money}, answer {record.answer}")
+    facts = {"closed_by": by, "closed_note": note, "refund_transaction": refund}
+    return noted(record, name, now=now, note=f"by {by}: {said}", **facts)
 
 
 def _next(

@@ -33,11 +33,11 @@ class Waiting:
         self._loop = asyncio.get_running_loop()
         self._deadlines: dict[asyncio.Future[Any], float] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
+        self.closed = False
 
     def add(self) -> asyncio.Future[Any]:
         """One more; raises StoreUnavailable when there are too many, and when there may be no more."""
-        if self._closed:
+        if self.closed:
             raise StoreUnavailable("the store is closed")
         if len(self._deadlines) >= QUEUE_LIMIT:
             raise StoreUnavailable("the store cannot keep up: too many operations are waiting")
@@ -60,7 +60,7 @@ class Waiting:
 
     def close(self) -> None:
         """Let nobody in any more; those who wait are still told."""
-        self._closed = True
+        self.closed = True
 
     def _give_up(self) -> None:
         """Fail those whose time is over. They count until their job is done: the queue stays bounded."""

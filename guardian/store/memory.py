@@ -1,6 +1,7 @@
 """The store without a disk: for tests and trials. It keeps every promise but durability."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -9,7 +10,7 @@ from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_pur
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Money
 from guardian.store.leases import OneProcess
-from guardian.store.protocol import PAGE_LIMIT, Claim, is_open
+from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, is_open
 from guardian.wire.names import Address, Network
 
 _Purchase = tuple[str, str, str, str, int]
@@ -47,7 +48,7 @@ class MemoryStore(OneProcess):
         self._keys_by_purchase.setdefault(_purchase_of(new), {})[new.key] = None
         return Claim(new, created=True, blocking=blocking)
 
-    async def update(self, old: Settlement, new: Settlement) -> None:
+    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
         self._check_open()
         held = self._records.get(old.key)
         if held is None or held.version != old.version:
@@ -106,6 +107,20 @@ class MemoryStore(OneProcess):
             del self._keys_by_id[record.id]
             self._leave_purchase(record)
         return len(old)
+
+    async def scan(self, after: str, limit: int) -> Scanned:
+        self._check_open()
+        begin, step = int(after or 0), max(1, limit)
+        found = list(islice(self._records.values(), begin, begin + step))
+        return found, str(begin + step) if begin + step < len(self._records) else ""
+
+    async def disagreements(self, records: Sequence[Settlement]) -> list[str]:
+        self._check_open()
+        return []
+
+    async def condition(self) -> Condition:
+        self._check_open()
+        return Condition("memory", 0, doubts=("nothing here outlives the process",))
 
     def _leave_purchase(self, record: Settlement) -> None:
         siblings = self._keys_by_purchase[_purchase_of(record)]

@@ -4,11 +4,12 @@ Every method raises StoreUnavailable when the backend cannot answer; nothing is 
 A method that writes returns only when the write is durable.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from guardian.settlement.record import Settlement
-from guardian.settlement.states import OPEN, Money
+from guardian.settlement.states import OPEN, PAID, Answer, Money
 from guardian.wire.names import Address, Network
 
 PAGE_LIMIT = 1000
@@ -16,9 +17,10 @@ PAGE_LIMIT = 1000
 
 
 def is_open(record: Settlement) -> bool:
-    """Whether open_records() gives it: its truth is not final."""
+    """Whether open_records() gives it: its truth is not final, or its success reached nobody yet."""
     unproven = record.watched and record.money is Money.CONFIRMED and not record.chain_proven
-    return record.money in OPEN or unproven
+    unanswered = record.money in PAID and record.answer in (Answer.NONE, Answer.HELD)
+    return record.money in OPEN or unproven or unanswered
 
 
 class Claim:
@@ -36,6 +38,30 @@ class Claim:
         self.record = record
         self.created = created
         self.blocking = tuple(blocking)
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """What stands where a record should be."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How the store is. settings: of durability, by name; faults: what is wrong with it as a whole;
+    doubts: what its operator should know."""
+
+    kind: str
+    schema: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+Scanned = tuple[Sequence[Settlement | Unreadable], str]
+"""Some records, and the place behind them: "" at the end."""
 
 
 class Store(Protocol):
@@ -56,8 +82,11 @@ class Store(Protocol):
         """Insert unless the key exists. With a blocking purchase the insert still happens, but
         with `money = idle` whatever `new.money` says: nothing may be sent for it yet."""
 
-    async def update(self, old: Settlement, new: Settlement) -> None:
-        """Write `new` where the stored version is still `old.version`; else raise StaleRecord."""
+    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+        """Write `new` where the stored version is still `old.version`; else raise StaleRecord.
+
+        patient: nobody waits to hear of it, so a store may keep it for some milliseconds, to write it
+        with others: a crash in that time loses it, as a crash just before it would have."""
 
     async def get(self, key: str) -> Settlement | None: ...
 
@@ -73,6 +102,13 @@ class Store(Protocol):
     ) -> list[Settlement]:
         """Records of one purchase that are in doubt, or paid and not accepted, oldest first."""
 
+    async def under_way(
+        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
+    ) -> list[Settlement]:
+        """Records of one purchase that are pending, oldest first; where no other process can use the
+        store, none."""
+        ...
+
     async def page(
         self,
         *,
@@ -87,6 +123,22 @@ class Store(Protocol):
         """Delete at most `limit` finished records last moved before `before` (Unix seconds) and say
         how many went. What settlement.purchase.is_disposable denies stays at any age: open records,
         unproven successes on watched networks, orphans, unpaid deliveries."""
+        ...
+
+    async def scan(self, after: str, limit: int) -> Scanned:
+        """Every record, some `limit` at a time: those behind the place `after`, which is "" at first.
+
+        Nothing is missed that stands there all the time; what comes, moves or goes meanwhile may be among
+        them or not, and a record may come twice."""
+        ...
+
+    async def disagreements(self, records: Sequence[Settlement]) -> list[str]:
+        """What the indexes say otherwise of these records, a sentence each; nothing of those that have
+        moved since they were read."""
+        ...
+
+    async def condition(self) -> Condition:
+        """Look at the store as a whole; this may take a while."""
         ...
 
     async def lease(self, name: str, holder: str, ttl_s: float) -> int | None:

@@ -15,12 +15,14 @@ import msgspec
 from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_purchase
 from guardian.settlement.record import Settlement
-from guardian.store.protocol import PAGE_LIMIT, Claim, is_open
+from guardian.settlement.states import Money
+from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, is_open
 from guardian.store.redis_fit import check_servers
 from guardian.store.redis_keys import Bucket, Keys, as_idle, entry_blocks, places, purchase_of, token_of
 from guardian.store.redis_link import Link, unavailable
+from guardian.store.redis_look import disagreements, look_at_whole, pairs, scan
 from guardian.store.redis_news import News
-from guardian.store.redis_schema import ready_store, stamp_of
+from guardian.store.redis_schema import readable_store, ready_store, schema_of, stamp_of
 from guardian.store.redis_scripts import BEAT, CLAIM, DROP, HOLDERS, LEASE, RESIGN, UPDATE, Script
 from guardian.store.redis_url import RedisAddress
 from guardian.wire.names import Address, Network
@@ -49,7 +51,9 @@ class RedisStore:
 
     shared = True
 
-    def __init__(self, address: RedisAddress) -> None:
+    def __init__(self, address: RedisAddress, *, reading: bool = False) -> None:
+        """reading: only that, of a store that is there."""
+        self._reading = reading
         self._keys = Keys(address.prefix)
         self._link = Link(address)
         self._news = News(self._link.listener, self._touched)
@@ -59,6 +63,8 @@ class RedisStore:
     async def open(self) -> None:
         await self._link.open()
         try:
+            if self._reading:
+                return await readable_store(self._link, self._keys)
             if refusal := await check_servers(self._link):
                 raise StoreUnavailable(refusal)
             store_id = await ready_store(self._link, self._keys)
@@ -133,7 +139,7 @@ class RedisStore:
         found = await self._link.ask([("HVALS", other.purchase(purchase_of(new))) for other in others])
         return any(entry_blocks(entry.decode(), new.resource) for entries in found for entry in entries)
 
-    async def update(self, old: Settlement, new: Settlement) -> None:
+    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
         bucket = self._keys.of(old.key)
         keys = (
             bucket.record(old.key),
@@ -181,13 +187,21 @@ class RedisStore:
     ) -> list[Settlement]:
         return await self._purchase((network, payer, pay_to, asset, amount))
 
+    async def under_way(
+        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
+    ) -> list[Settlement]:
+        entries = await self._entries((network, payer, pay_to, asset, amount))
+        return _oldest_first(record for record in entries if record.money is Money.PENDING)
+
     async def _purchase(self, purchase: tuple[str, str, str, str, int]) -> list[Settlement]:
+        entries = await self._entries(purchase)
+        return _oldest_first(record for record in entries if is_unsettled_purchase(record))
+
+    async def _entries(self, purchase: tuple[str, str, str, str, int]) -> list[Settlement]:
         buckets = self._keys.of_purchase(purchase[0], purchase[1])
         found = await self._link.ask([("HKEYS", bucket.purchase(purchase)) for bucket in buckets])
         records = await self._records([key.decode() for keys in found for key in keys])
-        return _oldest_first(
-            record for record in records if is_unsettled_purchase(record) and purchase_of(record) == purchase
-        )
+        return [record for record in records if purchase_of(record) == purchase]
 
     async def page(
         self,
@@ -223,7 +237,7 @@ class RedisStore:
         below = "+inf" if before is None else f"({before!r}"
         question = ("-inf", "WITHSCORES", "LIMIT", 0, limit)
         replies = await self._link.ask([("ZREVRANGEBYSCORE", name, below, *question) for name in sets])
-        times = [(float(at), key.decode()) for reply in replies for key, at in _pairs(reply)]
+        times = [(float(at), key.decode()) for reply in replies for key, at in pairs(reply)]
         times.sort(key=lambda entry: entry[0], reverse=True)
         return times[:limit]
 
@@ -236,7 +250,7 @@ class RedisStore:
         replies = await self._link.ask(
             [("ZRANGEBYSCORE", bucket.done, *question) for bucket in self._keys.buckets]
         )
-        times = sorted((float(at), key.decode()) for reply in replies for key, at in _pairs(reply))
+        times = sorted((float(at), key.decode()) for reply in replies for key, at in pairs(reply))
         dropped, keys = 0, [key for _, key in times[:limit]]
         for start in range(0, len(keys), PRUNE_STEP):
             records = await self._records(keys[start : start + PRUNE_STEP])
@@ -261,6 +275,15 @@ class RedisStore:
         (outcome,) = await self._run(DROP, bucket, keys, (record.key, record.id, token_of(record)))
         return bool(outcome == b"done")
 
+    async def scan(self, after: str, limit: int) -> Scanned:
+        return await scan(self._link, self._keys, after, max(1, min(limit, PAGE_LIMIT)))
+
+    async def disagreements(self, records: Sequence[Settlement]) -> list[str]:
+        return await disagreements(self._link, self._keys, records)
+
+    async def condition(self) -> Condition:
+        return await look_at_whole(self._link, self._keys, await schema_of(self._link, self._keys))
+
     async def lease(self, name: str, holder: str, ttl_s: float) -> int | None:
         """The time counts from when the server heard of it; a holder counts from before it asked."""
         fence = await self._link.run(LEASE, self._lease_keys(), (name, holder, max(1, int(ttl_s * 1000))))
@@ -274,7 +297,7 @@ class RedisStore:
         after = ""
         while len(found) < HOLDERS_LIMIT:
             last, *live = await self._link.run(HOLDERS, self._lease_keys(), (prefix, after, HOLDERS_STEP))
-            found |= {name.decode(): holder.decode() for name, holder in _pairs(live)}
+            found |= {name.decode(): holder.decode() for name, holder in pairs(live)}
             after = last.decode()
             if not after:
                 break
@@ -328,13 +351,6 @@ class RedisStore:
         return self._sender.encode() + b" " + message
 
 
-def _pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
-    """Redis's flat list of names and values; some replies come as pairs already."""
-    if flat and isinstance(flat[0], tuple):
-        return flat
-    return zip(flat[::2], flat[1::2], strict=True)
-
-
 def _oldest_first(records: Iterable[Settlement]) -> list[Settlement]:
     return sorted(records, key=lambda record: record.created_at)
 
@@ -349,5 +365,5 @@ def _encode(record: Settlement) -> bytes:
 def _decode(data: bytes) -> Settlement:
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as exc:  # ValueError: text that is no UTF-8
         raise unavailable(exc) from exc

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import msgspec
 
 from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_purchase
-from guardian.settlement.record import Settlement
+from guardian.settlement.record import FACILITATOR, Settlement
 from guardian.settlement.states import Money
 from guardian.store.protocol import is_open
 
-SCHEMA = 1
+SCHEMA = 2
 """The layout's version, part of every bucket's stamp. Raised with a step in redis_schema.UPGRADES."""
 
 BUCKETS = 16
@@ -128,7 +128,9 @@ class Keys:
 
 
 def purchase_of(record: Settlement) -> tuple[str, str, str, str, int]:
-    return (record.network, record.payer, record.pay_to, record.asset, record.amount)
+    """Agents' payments stand by themselves, in the bucket that their key, which shows the same, lies in."""
+    network = record.network if record.plane == FACILITATOR else f"{record.plane}/{record.network}"
+    return (network, record.payer, record.pay_to, record.asset, record.amount)
 
 
 def token_of(record: Settlement) -> str:
@@ -145,7 +147,7 @@ def places(record: Settlement) -> str:
         is_open(record),
         record.orphan,
         is_disposable(record),
-        is_unsettled_purchase(record),
+        is_unsettled_purchase(record) or record.money is Money.PENDING,  # blocks nobody, but is found
         blocks(record, twin),
     )
     return "".join("1" if fact else "0" for fact in facts)

@@ -6,6 +6,7 @@ StoreUnavailable, and nothing is sent for it (law 10). No key, no script and no 
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -53,6 +54,7 @@ REPLICA_SHARE = 0.5
 """How much of one attempt's time WAIT may use, so that its answer still comes in time."""
 
 T = TypeVar("T")
+log = logging.getLogger("guardian")
 
 _FINAL = (AuthenticationError, AuthorizationError)
 _AGAIN = (
@@ -95,7 +97,7 @@ class Link:
         self._turn = -1
         self._sentinel: Sentinel | None = None
         lines, batch = (CLUSTER_LINES, 1) if self.is_cluster else (LINES, BATCH)
-        self._reads = Pipes(self._execute, lines=lines, batch=batch)
+        self._reads = Pipes(self._execute_reads, lines=lines, batch=batch)
         self._writes = Pipes(self._execute_writes, lines=lines, batch=batch)
         # Two attempts within the deadline at least: the first one may meet a connection that is dead.
         self._attempt_s = address.timeout_s * 0.4
@@ -186,7 +188,7 @@ class Link:
         for left in reversed(range(ATTEMPTS)):
             try:
                 return await attempt()
-            except (RedisError, RedisClusterException, OSError) as exc:
+            except (RedisError, RedisClusterException, OSError, RuntimeError) as exc:
                 if not left or not _passes(exc):
                     raise
                 faults.append(exc)
@@ -219,6 +221,18 @@ class Link:
                 replies: list[Any] = await pipe.execute(raise_on_error=False)
                 return replies
 
+    async def _execute_reads(self, commands: list[Command]) -> list[Any]:
+        """Where writes want a replica, a primary without any is not believed: for some seconds after a
+        failover the old one takes itself for it still, and what it says is old."""
+        if not self.address.wait:
+            return await self._execute(commands)
+        *replies, about = await self._execute([*commands, ("INFO", "replication")])
+        if isinstance(about, Exception):
+            raise about
+        if not about.get("connected_slaves"):
+            raise _NotReplicated("no replica follows the primary: it may be an old one")
+        return replies
+
     async def _execute_writes(self, commands: list[Command]) -> list[Any]:
         """One WAIT behind all of them: it looks at everything that this connection has written."""
         wanted = self.address.wait
@@ -242,7 +256,14 @@ class Link:
     async def _let_go(self) -> None:
         """Of idle connections: they may be as dead as this one, or lead to what is a replica now."""
         if not self.is_cluster and self._client is not None:  # a Cluster's client does it itself
-            await self._client.connection_pool.disconnect(inuse_connections=False)
+            try:
+                await self._client.connection_pool.disconnect(inuse_connections=False)
+            except asyncio.CancelledError:  # of another task that lets go of the same connections
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+            except (RedisError, OSError, RuntimeError) as exc:
+                log.debug("a broken connection could not be closed: %s", exc)
 
 
 def unavailable(exc: Exception) -> StoreUnavailable:
@@ -260,6 +281,8 @@ def _passes(exc: Exception) -> bool:
     """Whether the next attempt may find another state."""
     if isinstance(exc, _FINAL):
         return False
+    if isinstance(exc, RuntimeError):  # uvloop's word for a connection that broke meanwhile
+        return "closed" in str(exc)
     return isinstance(exc, (*_AGAIN, _NotReplicated)) or _names(exc, *_PASSING)
 
 

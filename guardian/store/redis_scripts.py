@@ -129,6 +129,45 @@ return {'done'}
 """
 )
 
+REOPEN = Script(
+    _STAMP
+    + """
+-- Entries that an older layout had not, unless the record has moved. KEYS: stamp record open purchase
+-- ARGV: stamp key token created_at open purchase_entry
+if redis.call('HGET', KEYS[2], 'token') ~= ARGV[3] then return {'stale'} end
+if ARGV[5] == '1' then redis.call('ZADD', KEYS[3], ARGV[4], ARGV[2]) end
+if ARGV[6] ~= '' then redis.call('HSET', KEYS[4], ARGV[2], ARGV[6]) end
+return {'done'}
+"""
+)
+
+INSPECT = Script(
+    """
+-- Where records of one bucket stand: for each its token, its entries, and 1 or 0 for each set. Writes
+-- nothing.
+-- KEYS: ids, the sets, then record and purchase of each ; ARGV: how many sets, then key and id of each
+local sets, all = tonumber(ARGV[1]), {}
+for i = 1, (#ARGV - 1) / 2 do
+  local key, id, at = ARGV[2 * i], ARGV[2 * i + 1], sets + 2 * i
+  local found = {redis.call('HGET', KEYS[at], 'token'), redis.call('HGET', KEYS[1], id)}
+  found[3] = redis.call('HGET', KEYS[at + 1], key)
+  found[4] = ''
+  for j = 1, sets do found[4] = found[4] .. (redis.call('ZSCORE', KEYS[1 + j], key) and '1' or '0') end
+  all[i] = found
+end
+return all
+"""
+)
+
+COUNT = Script(
+    """
+-- How many there are in each, at one moment. KEYS: ids, then sets. Writes nothing.
+local found = {redis.call('HLEN', KEYS[1])}
+for i = 2, #KEYS do found[i] = redis.call('ZCARD', KEYS[i]) end
+return found
+"""
+)
+
 BEAT = Script(
     _STAMP
     + """

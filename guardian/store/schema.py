@@ -12,6 +12,7 @@ import sqlite3
 from pathlib import Path
 
 from guardian.errors import StoreUnavailable
+from guardian.store.protocol import Condition
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for an operator's own sqlite3 session to let go of the file."""
@@ -19,16 +20,24 @@ BUSY_TIMEOUT_S = 5.0
 CACHE_KIB = 32 * 1024
 """Pages kept by the writing connection: the indexes of some hundred thousand records."""
 
+PAGE_BYTES = 8192
+"""Of a new file: a record with its request takes 2 to 3 kB, so that smaller pages hold one each, and a
+commit writes page by page, at two system calls each. Larger ones cost more where an index is touched."""
+
+FAULTS_TOLD = 20
+"""Of a damaged file: it is restored whole, not line by line."""
+
 APPLICATION_ID = 0x50475244
 """Marks the file as ours ("PGRD"), so that another program's database is never written to."""
 
 UNSETTLED = (
     "(money IN ('unresolved', 'polling')"
-    " OR (money IN ('confirmed', 'confirmed_late') AND answer <> 'accepted'))"
+    " OR (money IN ('confirmed', 'confirmed_late') AND answer <> 'accepted' AND closed = 0))"
 )
 OPEN = (
     "(money IN ('idle', 'pending', 'unresolved', 'polling')"
-    " OR (money = 'confirmed' AND watched = 1 AND chain_proven = 0))"
+    " OR (money = 'confirmed' AND watched = 1 AND chain_proven = 0)"
+    " OR (money IN ('confirmed', 'confirmed_late') AND answer IN ('none', 'held')))"
 )
 
 VERSIONS: tuple[tuple[str, ...], ...] = (
@@ -52,14 +61,27 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE UNIQUE INDEX settlement_id ON settlement (id)",
         "CREATE INDEX settlement_created ON settlement (created_at)",
-        f"""CREATE INDEX settlement_unsettled ON settlement
-            (payer, pay_to, amount, asset, network, created_at) WHERE {UNSETTLED}""",
-        f"CREATE INDEX settlement_open ON settlement (created_at) WHERE {OPEN}",
+        """CREATE INDEX settlement_unsettled ON settlement
+            (payer, pay_to, amount, asset, network, created_at)
+            WHERE (money IN ('unresolved', 'polling')
+                OR (money IN ('confirmed', 'confirmed_late') AND answer <> 'accepted'))""",
+        """CREATE INDEX settlement_open ON settlement (created_at)
+            WHERE (money IN ('idle', 'pending', 'unresolved', 'polling')
+                OR (money = 'confirmed' AND watched = 1 AND chain_proven = 0))""",
         "CREATE TABLE heartbeat (only INTEGER PRIMARY KEY CHECK (only = 1), beats INTEGER NOT NULL)",
         "INSERT INTO heartbeat VALUES (1, 0)",
     ),
     # Rows from before keep their body inside `data`, where it is still found.
     ("ALTER TABLE settlement ADD COLUMN body BLOB NOT NULL DEFAULT x''",),
+    # closed: an orphan that was refunded or written off. Open is now also what nobody was told.
+    (
+        "ALTER TABLE settlement ADD COLUMN closed INTEGER NOT NULL DEFAULT 0",
+        "DROP INDEX settlement_unsettled",
+        f"""CREATE INDEX settlement_unsettled ON settlement
+            (payer, pay_to, amount, asset, network, created_at) WHERE {UNSETTLED}""",
+        "DROP INDEX settlement_open",
+        f"CREATE INDEX settlement_open ON settlement (created_at) WHERE {OPEN}",
+    ),
 )
 """Statements that lead from each `PRAGMA user_version` to the next; only ever appended to."""
 
@@ -94,6 +116,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as exc:
         raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
     try:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         _upgrade(path, connection)
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StoreUnavailable(f"{path}: this file system cannot hold a store (no WAL)")
@@ -121,6 +144,49 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as exc:
         raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
     return connection
+
+
+def check_readable(path: Path) -> None:
+    """Raise StoreUnavailable where there is no store that can be read as it is, without an upgrade."""
+    if not path.is_file():
+        raise StoreUnavailable(f"{path}: there is no such store")
+    connection = connect_reader(path)
+    try:
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    except sqlite3.Error as exc:
+        raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
+    finally:
+        connection.close()
+    if not ours:
+        raise StoreUnavailable(f"{path}: a database of another program; name another file")
+    if version != len(VERSIONS):
+        raise StoreUnavailable(
+            f"{path}: has schema {version}, this guardian reads {len(VERSIONS)}; an older one is upgraded"
+            " by the next start of `guardian serve`, a newer one is read by the newer guardian"
+        )
+
+
+def look_at_file(path: Path) -> Condition:
+    """The whole file: are its pages, its rows and its indexes sound? Seconds for a large one. Raises
+    StoreUnavailable."""
+    connection = connect_reader(path)
+
+    def asked(name: str) -> list[str]:
+        return [str(line) for (line,) in connection.execute(f"PRAGMA {name}")]
+
+    try:
+        faults = [f"the file: {line}" for line in asked(f"integrity_check({FAULTS_TOLD})") if line != "ok"]
+        (version,), (journal,), (pages,) = asked("user_version"), asked("journal_mode"), asked("page_count")
+    except sqlite3.Error as exc:
+        raise StoreUnavailable(f"{path}: cannot be read: {exc}") from exc
+    finally:
+        connection.close()
+    if journal != "wal":
+        faults.append(f"journal_mode is {journal}, not wal")
+    # `synchronous` is no property of the file: the connection that writes sets it.
+    settings = {"journal_mode": journal, "synchronous": "full", "pages": pages}
+    return Condition("sqlite", int(version), settings, tuple(faults))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

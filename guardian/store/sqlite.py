@@ -18,21 +18,35 @@ from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.settlement.purchase import blocks, is_disposable
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Money
-from guardian.store.lane import Reader, unavailable
+from guardian.store.lane import Reader, T, Work, unavailable
 from guardian.store.leases import OneProcess
-from guardian.store.protocol import PAGE_LIMIT, Claim
-from guardian.store.schema import OPEN, UNSETTLED, connect_reader, connect_writer, lock_file
+from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, Unreadable
+from guardian.store.schema import (
+    OPEN,
+    UNSETTLED,
+    check_readable,
+    connect_reader,
+    connect_writer,
+    lock_file,
+    look_at_file,
+)
 from guardian.store.writer import Writer
 from guardian.wire.names import Address, Network
 
 PRUNE_LIMIT = 1_000
 """Records looked at per prune job: the writer must not keep payments waiting for housekeeping."""
 
-_INSERT = "INSERT INTO settlement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING"
+_INSERT = "INSERT INTO settlement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING"
+# All but what never changes in a record's life (key, id, created_at): one that is presented again after
+# a failure may name another purchase.
 _UPDATE = (
-    "UPDATE settlement SET version = ?, money = ?, answer = ?, updated_at = ?, watched = ?,"
-    " chain_proven = ?, data = ?, body = ? WHERE key = ? AND version = ?"
+    "UPDATE settlement SET version = ?, money = ?, answer = ?, network = ?, payer = ?, pay_to = ?,"
+    " asset = ?, amount = ?, updated_at = ?, watched = ?, chain_proven = ?, data = ?, body = ?,"
+    " closed = ? WHERE key = ? AND version = ?"
 )
+_CREATED_AT = 10
+"""Its place in a row."""
+
 _BY_KEY = "SELECT data, body FROM settlement WHERE key = ?"
 _BY_ID = "SELECT data, body FROM settlement WHERE id = ?"
 # No limit: it may not miss the one that blocks, and blocking itself keeps the list short.
@@ -40,17 +54,21 @@ _BY_PURCHASE = (
     "SELECT data, body FROM settlement INDEXED BY settlement_unsettled WHERE payer = ? AND pay_to = ?"
     f" AND amount = ? AND asset = ? AND network = ? AND {UNSETTLED} ORDER BY created_at, rowid"
 )
+_BEHIND = "SELECT rowid, key, data, body FROM settlement WHERE rowid > ? ORDER BY rowid LIMIT ?"
 _OPEN_RECORDS = (
     f"SELECT data, body FROM settlement INDEXED BY settlement_open WHERE {OPEN} ORDER BY created_at, rowid"
 )
 _OLD = (
     "SELECT rowid, data, body FROM settlement WHERE created_at < :before AND updated_at < :before"
-    " AND (money IN ('failed', 'failed_orphaned') AND answer <> 'accepted'"
-    " OR money IN ('confirmed', 'confirmed_late') AND answer = 'accepted'"
+    " AND (money IN ('failed', 'failed_orphaned')"
+    " AND (answer <> 'accepted' OR json_extract(data, '$.paid_by') <> '')"
+    " OR money IN ('confirmed', 'confirmed_late') AND (answer = 'accepted' OR closed = 1)"
     " AND (chain_proven = 1 OR watched = 0)) ORDER BY created_at LIMIT :limit"
 )
 _DELETE = "DELETE FROM settlement WHERE rowid IN (SELECT value FROM json_each(?))"
 _BEAT = "UPDATE heartbeat SET beats = beats + 1"
+
+NOT_OPEN = "the store is not open"
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Settlement)
@@ -59,18 +77,24 @@ _decoder = msgspec.json.Decoder(Settlement)
 class SqliteStore(OneProcess):
     """A store in one file, for one process."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, reading: bool = False) -> None:
+        """reading: only that, beside the process that owns the file."""
         super().__init__()
         self._path = Path(path)
+        self._reading = reading
         self._lock: int | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
 
     async def open(self) -> None:
-        self._lock = await asyncio.to_thread(lock_file, self._path)
+        if self._reading:
+            await asyncio.to_thread(check_readable, self._path)
+        else:
+            self._lock = await asyncio.to_thread(lock_file, self._path)
         try:
-            writing = await asyncio.to_thread(connect_writer, self._path)
-            self._writer = Writer("guardian-store-write", writing)
+            if not self._reading:
+                writing = await asyncio.to_thread(connect_writer, self._path)
+                self._writer = Writer("guardian-store-write", writing)
             reading = await asyncio.to_thread(connect_reader, self._path)
             self._reader = Reader("guardian-store-read", reading)
         except BaseException:
@@ -91,20 +115,10 @@ class SqliteStore(OneProcess):
     async def claim(self, new: Settlement) -> Claim:
         return await self._write().do(partial(_claim, new, _row(new)))
 
-    async def update(self, old: Settlement, new: Settlement) -> None:
-        row = (
-            new.version,
-            new.money.value,
-            new.answer.value,
-            new.updated_at,
-            new.watched,
-            new.chain_proven,
-            _encode(new),
-            new.body,
-            old.key,
-            old.version,
-        )
-        await self._write().do(partial(_update, row, old))
+    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+        values = _row(new)
+        row = (*values[2:_CREATED_AT], *values[_CREATED_AT + 1 :], old.key, old.version)
+        await self._write().do(partial(_update, row, old), patient=patient)
 
     async def get(self, key: str) -> Settlement | None:
         found = await self._read(_BY_KEY, (key,))
@@ -136,15 +150,28 @@ class SqliteStore(OneProcess):
     async def prune(self, before: float, limit: int) -> int:
         return await self._write().do(partial(_prune, before, max(0, min(limit, PRUNE_LIMIT))), long=True)
 
+    async def scan(self, after: str, limit: int) -> Scanned:
+        return await self._read_with(partial(_scan, int(after or 0), max(1, min(limit, PAGE_LIMIT))))
+
+    async def disagreements(self, records: Sequence[Settlement]) -> list[str]:
+        return await self._read_with(partial(_disagreements, [record.key for record in records]))
+
+    async def condition(self) -> Condition:
+        await self._read_with(_nothing)  # raises where it is closed; a long look has its own connection
+        return await asyncio.to_thread(look_at_file, self._path)
+
     def _write(self) -> Writer:
         if self._writer is None:
-            raise StoreUnavailable("the store is not open")
+            raise StoreUnavailable("the store is open for reading only" if self._reader else NOT_OPEN)
         return self._writer
 
     async def _read(self, sql: str, values: Sequence[object]) -> list[Settlement]:
+        return await self._read_with(partial(_select, sql, values))
+
+    async def _read_with(self, work: Work[T]) -> T:
         if self._reader is None:
-            raise StoreUnavailable("the store is not open")
-        return await self._reader.do(partial(_select, sql, values))
+            raise StoreUnavailable(NOT_OPEN)
+        return await self._reader.do(work)
 
 
 def _claim(new: Settlement, row: tuple[object, ...], connection: sqlite3.Connection) -> Claim:
@@ -171,12 +198,39 @@ def _prune(before: float, limit: int, connection: sqlite3.Connection) -> int:
     return connection.execute(_DELETE, (_encoder.encode(rows).decode(),)).rowcount
 
 
+def _nothing(connection: sqlite3.Connection) -> None: ...
+
+
 def _beat(connection: sqlite3.Connection) -> None:
     connection.execute(_BEAT)
 
 
 def _select(sql: str, values: Sequence[object], connection: sqlite3.Connection) -> list[Settlement]:
     return _decode(connection.execute(sql, values))
+
+
+def _scan(after: int, limit: int, connection: sqlite3.Connection) -> Scanned:
+    found = connection.execute(_BEHIND, (after, limit)).fetchall()
+    records: list[Settlement | Unreadable] = []
+    for _, key, *row in found:
+        try:
+            records += _decode([row])
+        except msgspec.MsgspecError as fault:
+            records.append(Unreadable(str(key), str(fault)))
+    return records, str(found[-1][0]) if len(found) == limit else ""
+
+
+def _disagreements(keys: Sequence[str], connection: sqlite3.Connection) -> list[str]:
+    """The indexes go by the columns, and those must say what the record says."""
+    said: list[str] = []
+    for key in keys:
+        for row in connection.execute("SELECT * FROM settlement WHERE key = ?", (key,)):
+            *columns, data, body, closed = row
+            (record,) = _decode([(data, body)])
+            *should, _, _, should_close = _row(record)
+            if [*columns, closed] != [*should, should_close]:
+                said.append(f"{record.id}: the columns of its row do not say what the record says")
+    return said
 
 
 def _page_query(money: Sequence[str], orphans: bool, before: float | None) -> tuple[str, list[object]]:
@@ -218,6 +272,7 @@ def _row(record: Settlement) -> tuple[object, ...]:
         record.chain_proven,
         _encode(record),
         record.body,
+        bool(record.closed_by),
     )
 
 

@@ -23,6 +23,11 @@ GATHER_S = 0.001
 """Where so many wrote together, the next ones wait this long for company: a commit costs as much as
 ten writes, and a crowd does not notice. Who writes alone never waits."""
 
+PATIENCE_S = 0.01
+"""How long writes for which nobody waits may wait for one that somebody waits for: they then cost no
+commit of their own. What a crash may lose grows from the some 2 ms of a commit by so much: a success that
+was delivered then stands in the record as one that nobody was told of."""
+
 _Job = tuple[Work[Any], asyncio.Future[Any]]
 
 
@@ -40,24 +45,31 @@ class Writer:
         self._done: list[tuple[asyncio.Future[Any], Outcome]] = []
         self._idle = asyncio.Event()
         self._idle.set()
+        self._urgent = False  # somebody waits for one of the writes that are queued
+        self._resting: asyncio.TimerHandle | None = None  # until company comes: nobody waits for any
 
-    async def do(self, work: Work[T], *, long: bool = False) -> T:
+    async def do(self, work: Work[T], *, long: bool = False, patient: bool = False) -> T:
         """The result of `work` once it is durable; raises StoreUnavailable, or what `work` raised.
 
         work: makes one writing statement at most, as its last step that can fail, so that one that
         raises leaves nothing behind and its neighbours need no savepoint. long: it reads or computes
-        more than a row or two, so it keeps to the thread.
+        more than a row or two, so it keeps to the thread. patient: up to PATIENCE_S later is as good.
         """
         future = self._waiting.add()
         (self._long if long else self._short).append((work, future))
+        self._urgent = self._urgent or not patient
         if self._idle.is_set():
             self._idle.clear()
-            self._loop.call_soon(self._begin)
+            self._go_on()
+        elif self._resting and self._urgent:
+            self._hurry()
         return await future  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """Refuse whoever comes now, finish what is queued, close the connection; idempotent."""
         self._waiting.close()
+        if self._resting:
+            self._hurry()
         await self._idle.wait()
         await self._lane.close()
 
@@ -76,9 +88,11 @@ class Writer:
             self._done = [(future, (None, fault)) for _, future in (*self._short, *self._long)]
             self._short.clear()
             self._long.clear()
+            self._urgent = False
             return self._tell((None, None))
         for _ in range(min(len(self._short), TURN_LIMIT)):
             self._work_off(self._short)
+        self._urgent = bool(self._short)
         self._lane.start(self._commit, self._tell)
 
     def _work_off(self, jobs: deque[_Job]) -> None:
@@ -108,10 +122,19 @@ class Writer:
             self._go_on()
 
     def _go_on(self) -> None:
-        if self._short or self._long:
+        if not (self._short or self._long):
+            self._idle.set()
+        elif self._urgent or self._waiting.closed:
             self._loop.call_soon(self._begin)
         else:
-            self._idle.set()
+            self._resting = self._loop.call_later(PATIENCE_S, self._hurry)
+
+    def _hurry(self) -> None:
+        """Company has come, or will not come in time."""
+        if self._resting:
+            self._resting.cancel()
+            self._resting = None
+        self._loop.call_soon(self._begin)
 
 
 _LOST: Outcome = (None, StoreUnavailable("the store failed: the transaction was lost"))

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from guardian.errors import StaleRecord, StoreUnavailable
-from guardian.settlement.record import after_money, noted
-from guardian.settlement.states import Answer, Money, MoneyEvent
+from guardian.settlement.record import after_answer, after_money, noted, refunded, written_off
+from guardian.settlement.states import Answer, AnswerEvent, Money, MoneyEvent
 from guardian.store.open import open_store
+from guardian.wire.names import TxHash
 
 
 def keys(records):
@@ -192,6 +193,62 @@ def test_blocking_follows_updates_and_comes_oldest_first(run, new):
     run(script)
 
 
+OTHER_TERMS = [{"amount": 7}, {"pay_to": "0xother"}, {"asset": "0xother"}]
+
+
+@pytest.mark.parametrize("terms", OTHER_TERMS)
+def test_update_that_changes_the_purchase_moves_it(run, new, terms):
+    async def script(store):
+        record = (await store.claim(new("1", money=Money.UNRESOLVED))).record
+        other = msgspec.structs.replace(record, version=1, **terms)
+        await store.update(record, other)
+        free = await store.claim(new("2"))
+        assert (free.blocking, free.record.money) == ((), Money.PENDING)
+        assert (await store.claim(new("3", **terms))).blocking == (other,)
+        wanted = (other.network, other.payer, other.pay_to, other.asset, other.amount)
+        assert other in await store.of_purchase(*wanted)
+
+    run(script)
+
+
+CLOSINGS = [
+    lambda orphan: refunded(orphan, TxHash("0x" + "ab" * 32), by="ann", now=2.0),
+    lambda orphan: written_off(orphan, by="ann", reason="a test of ours", now=2.0),
+]
+
+
+@pytest.mark.parametrize("close", CLOSINGS)
+@pytest.mark.parametrize("answer", [Answer.REFUSED, Answer.ABANDONED, Answer.PENDING])
+def test_closed_orphan_is_listed_and_blocks_no_more_and_may_be_pruned(run, new, close, answer):
+    async def script(store):
+        orphan = new("1", money=Money.CONFIRMED_LATE, answer=answer)
+        await store.claim(orphan)
+        assert await store.page(orphans=True) == [orphan]
+        closed = close(orphan)
+        await store.update(orphan, closed)
+        assert await store.get(orphan.key) == closed
+        assert await store.page(orphans=True) == await store.open_records() == []
+        purchase = (orphan.network, orphan.payer, orphan.pay_to, orphan.asset, orphan.amount)
+        assert await store.of_purchase(*purchase) == []
+        assert (await store.claim(new("2"))).blocking == ()
+        assert await store.disagreements([closed]) == []
+        assert await store.prune(5_000.0, 10) == 1
+
+    run(script)
+
+
+def test_closed_payment_that_the_chain_has_not_proven_stays_until_it_has(run, new):
+    async def script(store):
+        orphan = new(money=Money.CONFIRMED, answer=Answer.REFUSED, watched=True)
+        await store.claim(orphan)
+        closed = written_off(orphan, by="ann", reason="x", now=2.0)
+        await store.update(orphan, closed)
+        assert await store.open_records() == [closed]
+        assert await store.prune(5_000.0, 10) == 0
+
+    run(script)
+
+
 def test_purchase_lookup_finds_doubt_and_paid_but_not_accepted(run, new):
     async def script(store):
         await store.claim(new("held", money=Money.CONFIRMED, created_at=3.0))
@@ -208,19 +265,55 @@ def test_purchase_lookup_finds_doubt_and_paid_but_not_accepted(run, new):
 def test_open_records_are_those_without_a_final_truth_oldest_first(run, new):
     async def script(store):
         for at, money in enumerate(Money):
-            await store.claim(new(money, money=money, created_at=100.0 - at, payer=money, watched=True))
+            facts = {"money": money, "answer": Answer.PENDING, "watched": True}
+            await store.claim(new(money, created_at=100.0 - at, payer=money, **facts))
         proven = {"money": Money.CONFIRMED, "watched": True, "chain_proven": True}
-        await store.claim(new("proven", payer="p", **proven))
-        await store.claim(new("unwatched", payer="u", money=Money.CONFIRMED))
+        await store.claim(new("proven", payer="p", answer=Answer.ACCEPTED, **proven))
+        await store.claim(new("unwatched", payer="u", answer=Answer.REFUSED, money=Money.CONFIRMED))
         expected = ["polling", "unresolved", "confirmed", "pending", "idle"]
         assert keys(await store.open_records()) == expected
 
     run(script)
 
 
+PAID_AND_UNTOLD = [
+    {"money": money, "answer": answer} | proof
+    for money in (Money.CONFIRMED, Money.CONFIRMED_LATE)
+    for answer in (Answer.NONE, Answer.HELD)
+    for proof in ({"watched": False}, {"watched": True, "chain_proven": True})
+]
+
+
+@pytest.mark.parametrize("facts", PAID_AND_UNTOLD)
+def test_success_that_nobody_was_told_is_open_until_it_is_said_that_the_caller_left(run, new, facts):
+    async def script(store):
+        record = new(**facts)
+        await store.claim(record)
+        assert await store.open_records() == [record]
+        assert await store.page(orphans=True) == []
+        left = after_answer(record, AnswerEvent.LEFT, now=2.0)
+        await store.update(record, left)
+        assert await store.open_records() == []
+        assert await store.page(orphans=True) == [left]
+
+    run(script)
+
+
+def test_success_that_was_handed_out_is_not_open(run, new):
+    async def script(store):
+        record = new(money=Money.CONFIRMED)
+        await store.claim(record)
+        await store.update(record, after_answer(record, AnswerEvent.DELIVERED, now=2.0))
+        assert await store.open_records() == []
+
+    run(script)
+
+
 def test_proven_record_leaves_the_open_ones(run, new):
     async def script(store):
-        record = (await store.claim(new(money=Money.CONFIRMED, watched=True))).record
+        told = {"money": Money.CONFIRMED, "answer": Answer.ACCEPTED, "watched": True}
+        record = (await store.claim(new(**told))).record
+        assert await store.open_records() == [record]
         proven = after_money(record, MoneyEvent.CHAIN_PAID, now=2.0, chain_proven=True)
         await store.update(record, proven)
         assert await store.open_records() == []
@@ -300,6 +393,49 @@ def test_chain_proof_makes_a_watched_success_prunable(run, new):
     run(script)
 
 
+async def scanned(store, step):
+    found, after = [], ""
+    while True:
+        records, after = await store.scan(after, step)
+        found += records
+        if not after:
+            return found
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+def test_scan_meets_every_record(run, new, step):
+    async def script(store):
+        assert await scanned(store, step) == []
+        wanted = {}
+        for number in range(40):
+            record = new(str(number), payer=f"0x{number:040x}", network=f"eip155:{number % 3}")
+            facts = {"key": f"{record.network}/0x{'a' * 40}/{record.payer}/0x{'0' * 64}"}
+            record = msgspec.structs.replace(record, **facts)
+            wanted[record.key] = (await store.claim(record)).record
+        found = {record.key: record for record in await scanned(store, step)}
+        assert found == wanted
+
+    run(script)
+
+
+def test_indexes_of_an_untouched_store_agree_with_all_its_records(run, new):
+    async def script(store):
+        for money in Money:
+            for answer in Answer:
+                for watched in (True, False):
+                    name = f"{money}-{answer}-{watched}"
+                    record = (await store.claim(new(name, payer=name, watched=watched))).record
+                    moved = msgspec.structs.replace(record, version=1, money=money, answer=answer)
+                    await store.update(record, moved)
+        records = await scanned(store, 50)
+        assert len(records) == len(Money) * len(Answer) * 2
+        assert await store.disagreements(records) == []
+        condition = await store.condition()
+        assert condition.faults == ()
+
+    run(script)
+
+
 def test_store_that_is_not_open_or_closed_answers_nothing(store_url, new):
     async def script():
         store = open_store(store_url)
@@ -309,6 +445,9 @@ def test_store_that_is_not_open_or_closed_answers_nothing(store_url, new):
             with pytest.raises(StoreUnavailable):
                 await store.update(new(), new())
             for ask in (store.ping(), store.get("x"), store.get_by_id("x"), store.open_records()):
+                with pytest.raises(StoreUnavailable):
+                    await ask
+            for ask in (store.scan("", 1), store.disagreements([new()]), store.condition()):
                 with pytest.raises(StoreUnavailable):
                     await ask
             for ask in (store.page(), store.prune(1.0, 1), store.of_purchase("n", "p", "t", "a", 1)):

@@ -130,18 +130,6 @@ def test_purchase_blocks_whatever_the_methods_of_its_payments(redis_url, new, ki
     on_two(redis_url, script)
 
 
-def test_update_that_changes_the_purchase_moves_it(redis_url, new):
-    async def script(one, two):
-        record = (await one.claim(signed(new, 1, money=Money.UNRESOLVED))).record
-        other = msgspec.structs.replace(record, version=1, amount=7)
-        await one.update(record, other)
-        free = await two.claim(signed(new, 2))
-        assert (free.blocking, free.record.money) == ((), Money.PENDING)
-        assert (await two.claim(signed(new, 3, amount=7))).blocking == (other,)
-
-    on_two(redis_url, script)
-
-
 @pytest.mark.parametrize(
     "body",
     [
@@ -231,6 +219,78 @@ def test_store_of_another_version_or_in_part_is_refused(redis_url, redis_server,
             await store.open()
 
     asyncio.run(main())
+
+
+def as_of_schema_1(redis_server, prefix):
+    """Take back what schema 2 has brought."""
+    store_id = redis_server.ask("HGET", f"{prefix}:store", "id").decode()
+    for number in range(BUCKETS):
+        bucket = f"{prefix}:{{{prefix}/{number:02d}}}"
+        redis_server.ask("SET", f"{bucket}:stamp", f"1:{store_id}")
+        old = redis_server.ask("KEYS", f"{bucket}:purchase:*")
+        redis_server.ask("DEL", f"{bucket}:open", *old)
+    redis_server.ask("HSET", f"{prefix}:store", "schema", 1)
+
+
+def test_older_store_lists_what_nobody_was_told_once_it_is_upgraded(redis_url, redis_server, new):
+    untold = [signed(new, n, money=Money.CONFIRMED, amount=n) for n in range(1, 4)]
+    told = signed(new, 9, money=Money.CONFIRMED, answer=Answer.ACCEPTED)
+    sending = signed(new, 8, amount=8)
+
+    async def main():
+        older, newer = open_store(redis_url), open_store(redis_url)
+        await older.open()
+        for record in (*untold, told, sending):
+            await older.claim(record)
+        as_of_schema_1(redis_server, redis_url.rpartition("=")[2])
+        with pytest.raises(StoreUnavailable, match="has schema 1"):
+            await open_store(redis_url, reading=True).open()
+        await newer.open()
+        assert {one.key for one in await newer.open_records()} == {one.key for one in (*untold, sending)}
+        assert await newer.disagreements([*untold, told, sending]) == []
+        assert (await newer.condition()).faults == ()
+        await older.close()
+        await newer.close()
+
+    asyncio.run(main())
+
+
+def test_reading_makes_no_store(redis_url, redis_server):
+    async def main():
+        with pytest.raises(StoreUnavailable, match="no store of this prefix"):
+            await open_store(redis_url, reading=True).open()
+
+    asyncio.run(main())
+    assert redis_server.ask("KEYS", f"{redis_url.rpartition('=')[2]}:*") == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "index"),
+    [
+        (("ZREM", "{b}:open", "{k}"), "open"),
+        (("ZADD", "{b}:orphans", 1, "{k}"), "orphans"),
+        (("ZADD", "{b}:money:failed", 1, "{k}"), "money:failed"),
+        (("ZREM", "{b}:created", "{k}"), "created"),
+        (("HDEL", "{b}:ids", "n1"), None),
+        (("ZADD", "{b}:done", 1, "no such record"), None),
+    ],
+)
+def test_index_that_does_not_say_what_the_record_says_is_told(redis_url, redis_server, new, spoil, index):
+    record = signed(new, 1, id="n1", money=Money.UNRESOLVED)
+    prefix = redis_url.rpartition("=")[2]
+    bucket = f"{prefix}:{{{prefix}/{bucket_of_key(record.key):02d}}}"
+
+    async def script(one, two):
+        await one.claim(record)
+        assert await two.disagreements([record]) == []
+        redis_server.ask(*(str(word).format(b=bucket, k=record.key) for word in spoil))
+        said = " ".join(await two.disagreements([record]))
+        assert index is None or index in said
+        assert index not in (None, "created", "money:failed") or (await two.condition()).faults
+        moved = noted(record, "x", now=2.0)
+        assert await two.disagreements([moved]) == []
+
+    on_two(redis_url, script)
 
 
 def test_guardians_that_start_at_once_agree_on_one_store(redis_url, new):

@@ -15,7 +15,7 @@ import pytest
 
 from guardian.errors import StoreUnavailable
 from guardian.settlement.record import after_money
-from guardian.settlement.states import Money, MoneyEvent
+from guardian.settlement.states import Answer, Money, MoneyEvent
 from guardian.store import sqlite as sqlite_module
 from guardian.store.schema import APPLICATION_ID, VERSIONS
 from guardian.store.sqlite import SqliteStore
@@ -93,9 +93,9 @@ def start(program, path, **pipes):
     return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, **pipes)
 
 
-def on_file(path, script):
+def on_file(path, script, **how):
     async def main():
-        store = SqliteStore(path)
+        store = SqliteStore(path, **how)
         await store.open()
         try:
             return await script(store)
@@ -218,13 +218,114 @@ def test_records_of_the_first_schema_keep_their_body(path, new):
     with closing(sqlite3.connect(path)) as connection:
         for statement in VERSIONS[0]:
             connection.execute(statement)
-        *columns, _, _ = sqlite_module._row(new())
+        *columns, _, _, _ = sqlite_module._row(new())
         row = (*columns, msgspec.json.encode(new()))
         connection.execute(f"INSERT INTO settlement VALUES ({','.join('?' * len(row))})", row)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("PRAGMA user_version = 1")
         connection.commit()
     on_file(path, script)
+
+
+def test_older_store_lists_what_nobody_was_told_once_it_is_upgraded(path, new):
+    untold = new("1", money=Money.CONFIRMED)
+    orphan = new("2", money=Money.CONFIRMED, answer=Answer.REFUSED)
+
+    async def script(store):
+        assert await store.open_records() == [untold]
+        assert await store.page(orphans=True) == [orphan]
+        assert await store.disagreements([untold, orphan]) == []
+        assert (await store.condition()).faults == ()
+
+    with closing(sqlite3.connect(path)) as connection:
+        for statements in VERSIONS[:2]:
+            for statement in statements:
+                connection.execute(statement)
+        for record in (untold, orphan):
+            *row, _closed = sqlite_module._row(record)
+            connection.execute(f"INSERT INTO settlement VALUES ({','.join('?' * len(row))})", row)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+    with pytest.raises(StoreUnavailable, match="has schema 2"):
+        on_file(path, script, reading=True)
+    on_file(path, script)
+
+
+def test_store_in_use_can_be_read_beside_its_owner_and_not_written(path, new):
+    async def beside(store):
+        assert await store.get(new().key) == new()
+        assert (await store.scan("", 10))[0] == [new()]
+        with pytest.raises(StoreUnavailable, match="for reading only"):
+            await store.claim(new("2"))
+
+    async def main():
+        owner, reader = SqliteStore(path), SqliteStore(path, reading=True)
+        await owner.open()
+        await owner.claim(new())
+        await reader.open()
+        await beside(reader)
+        await reader.close()
+        await owner.close()
+
+    asyncio.run(main())
+
+
+def test_reading_makes_no_file(path):
+    async def nothing(store): ...
+
+    with pytest.raises(StoreUnavailable, match="no such store"):
+        on_file(path, nothing, reading=True)
+    assert not path.exists()
+
+
+def test_record_that_cannot_be_read_is_met_as_such(path, new):
+    async def write(store):
+        await store.claim(new("1"))
+        await store.claim(new("2"))
+
+    async def read(store):
+        return await store.scan("", 10)
+
+    on_file(path, write)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE settlement SET data = '{}' WHERE id = 'pay_1'")
+        connection.commit()
+    (broken, whole), after = on_file(path, read)
+    assert (broken.key, whole, after) == (new("1").key, new("2"), "")
+
+
+@pytest.mark.parametrize("column", ["money = 'failed'", "closed = 1", "amount = '9'", "answer = 'none'"])
+def test_column_that_does_not_say_what_the_record_says_is_told(path, new, column):
+    async def write(store):
+        await store.claim(new())
+
+    async def read(store):
+        return await store.disagreements([new()])
+
+    on_file(path, write)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"UPDATE settlement SET {column}")
+        connection.commit()
+    (said,) = on_file(path, read)
+    assert said.startswith("pay_1: the columns")
+
+
+def test_damaged_file_is_told(path, new):
+    async def write(store):
+        for number in range(50):
+            await store.claim(new(str(number), payer=str(number)))
+
+    async def look(store):
+        return await store.condition()
+
+    on_file(path, write)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        forget = "UPDATE sqlite_master SET sql = replace(sql, 'pending', 'other') WHERE name = ?"
+        connection.execute(forget, ("settlement_open",))
+        connection.commit()
+    assert on_file(path, look, reading=True).faults
 
 
 def test_file_of_another_program_is_refused_and_left_alone(path):

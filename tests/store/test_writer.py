@@ -213,3 +213,64 @@ def test_wait_for_a_stuck_disk_ends_and_the_loop_goes_on(tmp_path, monkeypatch):
         assert await writer.do(insert(2)) == 1
 
     assert on_writer(tmp_path, script) == [1, 2]
+
+
+async def commits_of(writer, connection, jobs):
+    """How many commits it took to do these at once; (value, patient) each."""
+    before = len(connection.threads)
+    await asyncio.gather(*(writer.do(insert(value), patient=patient) for value, patient in jobs))
+    return len(connection.threads) - before
+
+
+def test_patient_writes_ride_along_with_the_next_one_that_somebody_waits_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 60.0)
+
+    async def script(writer, connection):
+        patient = [asyncio.create_task(writer.do(insert(value), patient=True)) for value in (1, 2)]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not connection.threads
+        assert await commits_of(writer, connection, [(3, False)]) == 1
+        assert await asyncio.gather(*patient) == [1, 1]
+
+    assert on_writer(tmp_path, script) == [1, 2, 3]
+
+
+def test_patient_writes_without_company_are_written_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 0.001)
+
+    async def script(writer, connection):
+        assert await commits_of(writer, connection, [(1, True), (2, True)]) == 1
+
+    assert on_writer(tmp_path, script) == [1, 2]
+
+
+def test_who_comes_during_a_commit_is_not_kept_waiting_by_patient_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 60.0)
+
+    async def script(writer, connection):
+        connection.free.clear()
+        tasks = [asyncio.create_task(writer.do(insert(1)))]
+        while not connection.threads:
+            await asyncio.sleep(0)
+        tasks += [asyncio.create_task(writer.do(insert(2), patient=True))]
+        tasks += [asyncio.create_task(writer.do(insert(3)))]
+        await asyncio.sleep(0)
+        connection.free.set()
+        await asyncio.gather(*tasks)
+        assert len(connection.threads) == 2
+
+    assert on_writer(tmp_path, script) == [1, 2, 3]
+
+
+def test_closing_waits_for_no_company(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer_module, "PATIENCE_S", 60.0)
+
+    async def script(writer, connection):
+        task = asyncio.create_task(writer.do(insert(1), patient=True))
+        await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            await writer.close()
+        assert await task == 1
+
+    assert on_writer(tmp_path, script) == [1]

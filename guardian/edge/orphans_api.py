@@ -1,0 +1,131 @@
+"""The part of the operations port that changes something: orphans leave the queue, and a look is begun.
+
+A body must say that it is JSON: no web page that an operator has open can then post it unasked.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import msgspec
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from guardian.edge.views import settlement_view
+from guardian.errors import CannotClose, IllegalMove
+from guardian.flow.orphans import Orphans
+from guardian.flow.parts import Parts
+from guardian.flow.reconcile import look
+from guardian.flow.settle import SettleFlow
+from guardian.settlement.record import Settlement
+
+MAX_BODY_BYTES = 16 * 1024
+
+T = TypeVar("T")
+
+
+class RefundAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """What a refund is told with."""
+
+    transaction: str
+    by: str
+    note: str = ""
+    unverified: bool = False
+
+
+class WriteOffAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """What a write-off is told with."""
+
+    reason: str
+    by: str
+
+
+class Refused(Exception):
+    """The request cannot be used: status and why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class OrphansApi:
+    """Answers below /api/orphans, and /api/reconcile."""
+
+    def __init__(self, parts: Parts, settle: SettleFlow) -> None:
+        self._parts = parts
+        self._replicas = settle.replicas
+        self._orphans = Orphans(parts, settle)
+
+    @property
+    def routes(self) -> list[Route]:
+        """What of the operations port is answered here."""
+        return [
+            Route("/api/orphans/{id}/refund", self.refund, methods=["POST"]),
+            Route("/api/orphans/{id}/write-off", self.write_off, methods=["POST"]),
+            Route("/api/reconcile", self.reconcile, methods=["GET", "POST"]),
+        ]
+
+    async def refund(self, request: Request) -> Response:
+        """The payer has the money back."""
+
+        async def close(record: Settlement, asked: RefundAsked) -> Settlement:
+            return await self._orphans.refund(
+                record, asked.transaction, asked.by, asked.note, unverified=asked.unverified
+            )
+
+        return await self._close(request, RefundAsked, close)
+
+    async def write_off(self, request: Request) -> Response:
+        """Nothing more is done about it."""
+
+        async def close(record: Settlement, asked: WriteOffAsked) -> Settlement:
+            return await self._orphans.write_off(record, asked.reason, asked.by)
+
+        return await self._close(request, WriteOffAsked, close)
+
+    async def _close(
+        self, request: Request, kind: type[T], close: Callable[[Settlement, T], Awaitable[Settlement]]
+    ) -> Response:
+        try:
+            asked = await _read(request, kind)
+            id = request.path_params["id"]
+            record = await self._parts.store.get_by_id(id)
+            if record is None:
+                raise Refused(404, f"no settlement {id[:80]}")
+            return _json(200, settlement_view(await close(record, asked)))
+        except Refused as refused:
+            return _json(refused.status, {"error": str(refused)})
+        except (CannotClose, IllegalMove) as fault:
+            return _json(409, {"error": str(fault)})
+
+    async def reconcile(self, request: Request) -> Response:
+        """How everything stands that is not over; POST takes up first what has been left lying.
+        ?network=…, which may be repeated."""
+        if request.method == "POST":
+            try:
+                await _read(request, dict)
+            except Refused as refused:
+                return _json(refused.status, {"error": str(refused)})
+            await self._replicas.look()
+        found = await look(self._parts, request.query_params.getlist("network"))
+        views = [settlement_view(one.record) | {"chain": one.chain, "then": one.then} for one in found]
+        return _json(200, {"standing": views})
+
+
+async def _read(request: Request, kind: type[T]) -> T:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise Refused(415, "say content-type: application/json")
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            raise Refused(413, f"at most {MAX_BODY_BYTES} bytes")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, RecursionError) as fault:
+        raise Refused(400, f"body: {fault}") from fault
+
+
+def _json(status: int, content: object) -> Response:
+    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
