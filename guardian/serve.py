@@ -8,9 +8,10 @@ import logging
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from guardian.app import Guardian, build_from
 from guardian.errors import PolicyError
 from guardian.flow.parts import log
+from guardian.listener import Joining
 from guardian.logs import configure
 from guardian.policy.explain import warnings
 from guardian.policy.source import PolicyFile
@@ -45,6 +47,9 @@ MAX_HEAD_BYTES = 512 * 1024
 """Payments of some 20 kB may travel in a header; the parser has no limit of its own, so one caller
 could fill the memory."""
 
+MAX_TARGET_BYTES = 32 * 1024
+"""Path and query; decoding half a megabyte of percent signs would hold everybody for a tenth of a second."""
+
 MAX_HEADERS = 256
 """Browsers send some 30, a chain of proxies adds a dozen."""
 
@@ -65,6 +70,7 @@ KEPT_DESCRIPTORS = 1024
 """For what goes out (facilitators, nodes, the store): callers alone may not use up the descriptors."""
 
 REPEATED_AFTER_S = 10.0
+MAX_RECURSION = 1000
 
 
 class ListenerConfig(uvicorn.Config):
@@ -129,6 +135,12 @@ class Bounded(HttpToolsProtocol):
 
     # -- what the parser tells
 
+    def on_url(self, url: bytes) -> None:
+        """The request's target, or a part of it."""
+        if len(self.url) + len(url) > MAX_TARGET_BYTES:
+            raise ValueError("too long a target")
+        super().on_url(url)
+
     def on_message_begin(self) -> None:
         """A head begins."""
         self._in_head, self._unmoved = True, 0
@@ -148,7 +160,10 @@ class Bounded(HttpToolsProtocol):
             raise ValueError("too many requests at once")
         self._in_head = False
         self._cancel_late()
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.transport = cast(asyncio.Transport, Joining(self.transport, self.loop))
 
     def on_body(self, body: bytes) -> None:
         """A part of the body."""
@@ -233,6 +248,7 @@ class Listener(uvicorn.Server):
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises PolicyError and StoreUnavailable before anything is answered."""
     configure(settings.log_level)
+    bound_recursion()
     logging.getLogger("uvicorn.error").addFilter(Sparing())
     file = PolicyFile(settings.policy)
     loaded = file.read()
@@ -351,6 +367,12 @@ async def _serve(guardian: Guardian, data: Listener, operations: Listener) -> No
         await asyncio.gather(data.serve(), operations.serve())
     finally:
         await guardian.stop()
+
+
+def bound_recursion() -> None:
+    """Python's own limit again: py_ecc, which eth_account imports, raises it to 100,000, and there JSON of
+    100,000 brackets is no RecursionError but the end of the process."""
+    sys.setrecursionlimit(MAX_RECURSION)
 
 
 def _spare_collector() -> None:

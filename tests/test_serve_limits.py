@@ -5,6 +5,8 @@ import asyncio
 import contextlib
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -206,6 +208,16 @@ def test_too_many_headers_are_refused() -> None:
     play(script)
 
 
+def test_a_target_that_is_too_long_is_refused() -> None:
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        line = await dial()
+        await line.say(b"GET /" + b"%25" * 20_000 + b" HTTP/1.1\r\n\r\n")
+        assert (await line.rest()).startswith(b"HTTP/1.1 400 ")
+        assert app.begun == 0
+
+    play(script)
+
+
 def test_a_large_head_is_431() -> None:
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         line = await dial()
@@ -328,3 +340,22 @@ def test_complaints_that_callers_cause_are_said_sparingly() -> None:
 
 def test_the_protocol_is_the_one_that_is_served_with() -> None:
     assert _listener_config(Served(), 1).http is Bounded
+
+
+def test_a_text_of_brackets_is_an_error_and_not_the_end_of_the_process() -> None:
+    deep = "json.loads('[' * 1_000_000)"
+    script = f"""
+import json, sys
+import eth_account
+from guardian.serve import bound_recursion
+assert sys.getrecursionlimit() > 50_000, 'the import raises it no more: bound_recursion has become needless'
+bound_recursion()
+try:
+    {deep}
+except RecursionError:
+    print("still here")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr

@@ -74,7 +74,8 @@ async def main():
     except StoreUnavailable:
         print("refused", flush=True)
     try:
-        await store.ping()
+        for _ in range(100):  # a record is larger than what is left, a beat may still fit
+            await store.ping()
     except StoreUnavailable:
         print("ping refused", flush=True)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
