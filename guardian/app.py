@@ -25,9 +25,11 @@ from guardian.facilitator.choice import Facilitators, Member
 from guardian.facilitator.circuit import CircuitKey, Circuits, CircuitSettings
 from guardian.facilitator.client import Facilitator, RawHeaders
 from guardian.flow.ask import meant_for
+from guardian.flow.buy import BuyFlow
 from guardian.flow.housekeeping import Housekeeping
 from guardian.flow.parts import Generation, Parts, log
 from guardian.flow.preflight import Preflight
+from guardian.flow.sealing import sealing_from
 from guardian.flow.settle import SettleFlow
 from guardian.flow.signatures import Signatures
 from guardian.flow.verify import VerifyFlow
@@ -60,7 +62,8 @@ class Guardian:
         self.reloading: Reloading | None = None
         self._upstreams = Upstreams()
         facilitators = FacilitatorPlane(parts, self.settle, self.verify)
-        agents = AgentPlane(parts, self._upstreams, facilitators.door)
+        self.buy = BuyFlow(parts, self.settle, signatures, sealing_from(os.environ))
+        agents = AgentPlane(parts, self._upstreams, facilitators.door, self.buy)
         self.data: ASGIApp = DataPort(parts, agents, facilitators)
         self.operations = operations_app(parts, self.settle, self._policy_state)
         self._housekeeping = Housekeeping(parts, self.settle.lives)
@@ -78,6 +81,7 @@ class Guardian:
                 await watcher.start()
             await self.parts.facilitators.start()
             resumed = await self.settle.replicas.start()
+            await self.buy.start()
             self._housekeeping.start()
             if self.reloading:
                 self.reloading.start()

@@ -13,23 +13,24 @@ FLOORS = (
     {"settlement", "settings", "logs", "series"},
     {"policy", "exporting"},
     {"telemetry"},
-    {"facilitator", "chain", "store"},
+    {"facilitator", "upstream", "chain", "store"},
     {"flow"},
     {"edge"},
     {"reload"},
-    {"app"},
+    {"app", "listener"},
     {"serve", "sandbox"},
     {"commands"},
     {"cli"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-HOOKS_ONLY = {"facilitator", "chain", "store"}  # they take callables and know no telemetry, no settings
+# They take callables and know no telemetry, no settings.
+HOOKS_ONLY = {"facilitator", "upstream", "chain", "store"}
 KNOWN_BY = {
     "httpx": {"facilitator"},
     "pybreaker": {"facilitator"},
     "tenacity": {"facilitator"},
     "jwt": {"facilitator"},
-    "cryptography": {"facilitator"},
+    "cryptography": {"facilitator", "flow"},
     "pyreqwest": {"facilitator"},
     "web3": {"chain"},
     "sqlite3": {"store"},
@@ -39,7 +40,7 @@ KNOWN_BY = {
     "starlette": {"edge"},
     "ruamel": {"policy"},
     "pydantic": {"policy"},
-    "uvicorn": {"serve"},
+    "uvicorn": {"serve", "listener"},
     "typer": {"cli", "commands"},
     "rich": {"commands"},
     "x402": set[str](),

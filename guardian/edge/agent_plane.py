@@ -34,6 +34,9 @@ TRAILERS = "http.response.trailers"
 LET_GO = "guardian.let_go"
 """Scope extension of our own server, a callable: so many bytes of the request's body are held no longer."""
 
+CALLER = "guardian.caller"
+"""Scope key of the name that a caller has shown at the door."""
+
 CLOSE = (b"connection", b"close")
 
 
@@ -60,7 +63,8 @@ class AgentPlane:
             with self._door.enter(callers, scope) as entry:
                 if entry.refusal is not None:
                     return await _turn_away(send, entry.refusal)
-                scope = {**scope, "headers": entry.headers}  # without the key, which is for us alone
+                # Without the key, which is for us alone; who showed it tells one buyer from another.
+                scope = {**scope, "headers": entry.headers, CALLER: entry.caller}
                 await self._serve(generation, scope, receive, send)
 
     async def _serve(self, generation: Generation, scope: Scope, receive: Receive, send: Send) -> None:
@@ -188,6 +192,11 @@ class Visit:
     def route(self) -> str:
         """The route's name."""
         return self._route.name
+
+    @property
+    def caller(self) -> str:
+        """The caller's name, where it has shown one."""
+        return str(self._scope.get(CALLER, ""))
 
     @property
     def method(self) -> str:

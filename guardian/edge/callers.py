@@ -86,14 +86,15 @@ class _Account:
 
 class Entry:
     """One request at the door: refused, or in until the block is left. headers: without those that are
-    meant for the guardian alone."""
+    meant for the guardian alone; caller: who it is, where it has shown a key or a certificate, or ""."""
 
-    __slots__ = ("_account", "_door", "headers", "refusal")
+    __slots__ = ("_account", "_door", "caller", "headers", "refusal")
 
     def __init__(
-        self, door: "Door", headers: Headers, refusal: Refusal | None, account: _Account | None
+        self, door: "Door", headers: Headers, caller: str, refusal: Refusal | None, account: _Account | None
     ) -> None:
         self.headers = headers
+        self.caller = caller
         self.refusal = refusal
         self._door = door
         self._account = account
@@ -142,15 +143,15 @@ class Door:
         caller = ""
         if refusal is None:
             caller, refusal = self._known(callers, headers, is_proxy)
+        account, counted = None, caller
         if not caller and refusal is None:
-            caller = "address:" + _counted_as(_from(headers, callers.proxies, peer) if is_proxy else peer)
-        account = None
+            counted = "address:" + _counted_as(_from(headers, callers.proxies, peer) if is_proxy else peer)
         if refusal is None:
-            refusal, account = self._admitted(callers, caller)
+            refusal, account = self._admitted(callers, counted)
         if account is not None:
             account.open += 1
             self.open += 1
-        return Entry(self, kept, refusal, account)
+        return Entry(self, kept, caller, refusal, account)
 
     def _unusable(self, callers: CallersPolicy) -> Refusal | None:
         """A policy that came into force and whose keys cannot be read lets nobody in."""

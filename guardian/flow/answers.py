@@ -19,15 +19,30 @@ from guardian.wire.reply import (
 
 DUPLICATE = "duplicate_settlement"
 PENDING = "settlement_pending"
+SAID_OF_A_SUCCESS = ("transaction", "network", "payer")
 
 
 def success(record: Settlement, reply_body: bytes = b"") -> bytes:
     """The facilitator's own words where they fit the chain's, else ours."""
     transaction, network, payer = record.transaction or "", record.network_as_sent, record.payer
+    if reply_body and _is_plain(reply_body, transaction):
+        return reply_body
     said = read_settle_reply(200, reply_body).transaction.lower() if reply_body else ""
     if reply_body and said in ("", transaction.lower()):
         return complete_settle_body(reply_body, transaction=transaction, network=network, payer=payer)
     return write_settle_success(transaction=transaction, network=network, payer=payer)
+
+
+def _is_plain(reply_body: bytes, transaction: str) -> bool:
+    """Nearly every success names this transaction, its network and its payer, and passes as it is."""
+    try:
+        said = orjson.loads(reply_body)
+    except ValueError:
+        return False
+    if type(said) is not dict or said.get("success") is not True:
+        return False
+    named = [value for name in SAID_OF_A_SUCCESS if type(value := said.get(name)) is str and value]
+    return len(named) == len(SAID_OF_A_SUCCESS) and named[0].lower() == transaction.lower()
 
 
 def paid_by_another(record: Settlement, first: Settlement) -> bytes:
@@ -39,9 +54,16 @@ def paid_by_another(record: Settlement, first: Settlement) -> bytes:
 
 def duplicate(record: Settlement) -> bytes:
     """This payment has bought what it can buy (law 4)."""
-    return _failure(
-        record, DUPLICATE, "This authorization was already settled and delivered once.", record.transaction
-    )
+    return _failure(record, DUPLICATE, over(record), record.transaction)
+
+
+def over(record: Settlement) -> str:
+    """Why this payment buys nothing more."""
+    if record.refund_transaction:
+        return f"This payment was refunded in {record.refund_transaction}."
+    if record.closed_by:
+        return "This payment was written off by the operator: ask for a refund."
+    return "This authorization was already settled and delivered once."
 
 
 def unproven(record: Settlement) -> bytes:

@@ -31,7 +31,11 @@ CREDENTIALS = frozenset(
 )
 """Headers by which callers show facilitators who they are (the SDKs', CDP's and thirdweb's)."""
 
-NOBODY_NOW = "no facilitator's circuit admits this now"
+NOBODY_NOW = {
+    operation: classify_not_sent(operation, "no facilitator's circuit admits this now")
+    for operation in Operation
+}
+"""What is left where nobody may be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +113,20 @@ class Question:
 
 async def ask_each(parts: Parts, question: Question, tainted: Callable[[], bool] = lambda: False) -> Tried:
     """Ask the facilitators in order until one's reply is more than «not executed»."""
-    tried = Tried(classify_not_sent(question.operation, NOBODY_NOW), sent=question.sent)
+    tried = Tried(NOBODY_NOW[question.operation], sent=question.sent)
     choice = _choice(question)
     for number, facilitator in enumerate(choice, 1):
         if number > 1 and not _may_go_on(question, tried, facilitator):
             continue
-        # A turn is waited for where nobody else may be asked instead.
-        others = question.generation.facilitators.failover(facilitator.name)
-        wait_s = 0.0 if any(one.name in others for one in choice[number:]) else question.wait_s
+        wait_s = _wait_s(question, facilitator, choice[number:])
         tried = await _in_turn(parts, facilitator, question, tried, tainted, wait_s)
     return tried
+
+
+def _wait_s(question: Question, facilitator: Facilitator, behind: Sequence[Facilitator]) -> float:
+    """A turn is waited for where nobody else may be asked instead."""
+    others = question.generation.facilitators.failover(facilitator.name) if behind else ()
+    return 0.0 if any(one.name in others for one in behind) else question.wait_s
 
 
 def _choice(question: Question) -> Sequence[Facilitator]:

@@ -12,7 +12,17 @@ import msgspec
 from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.flow.parts import Generation, log
 from guardian.settlement.record import Settlement, after_answer, after_money, noted
-from guardian.settlement.states import IN_DOUBT, MONEY, OPEN, PAID, UNPAID, Answer, AnswerEvent, MoneyEvent
+from guardian.settlement.states import (
+    IN_DOUBT,
+    MONEY,
+    OPEN,
+    PAID,
+    UNPAID,
+    Answer,
+    AnswerEvent,
+    Money,
+    MoneyEvent,
+)
 from guardian.store.protocol import Store
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -28,11 +38,11 @@ MAX_CONFLICTS = 20
 class Live:
     """A settlement that somebody waits for or that is not final yet.
 
-    record: what the store holds; only set once `claimed`. headers: the caller's, kept in memory
-    only because they may hold keys; only: the one facilitator its path named, or empty; unfit: those
-    that it must not go to; generation: the policy that it began with; sent: whether anything has left in
-    this process. callers: how many wait; sending: how many attempts are under way; unsent: why nothing
-    could be sent.
+    record: what the store holds, or will once a kept success is written; only set once `claimed`. headers:
+    the caller's, kept in memory only because they may hold keys; only: the one facilitator its path named,
+    or empty; unfit: those that it must not go to; generation: the policy that it began with; sent: whether
+    anything has left in this process. callers: how many wait; sending: how many attempts are under way;
+    unsent: why nothing could be sent; delivered: the success was written to a caller.
     """
 
     record: Settlement
@@ -63,6 +73,8 @@ class Live:
         self.callers = 0
         self.told_of_orphan = False
         self.delivered = False
+        self._stored: Settlement | None = None
+        self._report: dict[str, object] = {}
         self.handing_out = asyncio.Lock()
         self._store = store
         self._clock = clock
@@ -77,8 +89,14 @@ class Live:
 
     @property
     def handed_out(self) -> bool:
-        """Somebody was handed the success, even if that could not be recorded yet."""
-        return self.delivered or self.record.answer is Answer.ACCEPTED
+        """Somebody was handed the success, even if that could not be recorded yet; or nobody may be any
+        more, because it was refunded or written off."""
+        return self.delivered or self.record.answer is Answer.ACCEPTED or bool(self.record.closed_by)
+
+    @property
+    def unrecorded(self) -> bool:
+        """A success is known that the store does not hold yet."""
+        return self._stored is not None
 
     @property
     def final(self) -> bool:
@@ -103,15 +121,40 @@ class Live:
 
         return await self._move(next)
 
+    def kept(self, **report: object) -> bool:
+        """Keep a facilitator's success for the write that says what its caller was told: one for both.
+
+        A crash before that write leaves what a crash before the reply would have left: a record that is
+        pending, whose truth the chain knows. False where nobody waits for it, or something else is just
+        being written: then it has to be recorded by itself.
+        """
+        record = self.record
+        if not self.callers or self._moving.locked() or MoneyEvent.REPORTED_PAID not in MONEY[record.money]:
+            return False
+        self._report, self._stored = report, record
+        self.record = self._with_report(record)
+        self.wake()
+        return True
+
+    def _with_report(self, record: Settlement) -> Settlement:
+        return after_money(record, MoneyEvent.REPORTED_PAID, now=self._clock(), note="", **self._report)
+
+    async def record_kept(self) -> None:
+        """Write a kept success that nobody took along."""
+        await self._move(lambda: self.record if self.unrecorded else None)
+
     async def answered(self, event: AnswerEvent, note: str = "", /, **changes: object) -> None:
-        """Record what a caller was told. Nothing moves once the success was handed out."""
+        """Record what a caller was told. Nothing moves once the success was handed out.
+
+        A delivery is recorded after it went out, so nobody waits for that write.
+        """
 
         def next() -> Settlement | None:
             if self.record.answer is Answer.ACCEPTED:
                 return None
             return after_answer(self.record, event, now=self._clock(), note=note, **changes)
 
-        await self._move(next)
+        await self._move(next, patient=event is AnswerEvent.DELIVERED)
 
     async def fact(self, name: str, note: str = "", /, **changes: object) -> None:
         """Add facts without a move, where they are news."""
@@ -123,14 +166,43 @@ class Live:
 
         await self._move(next)
 
+    async def closed(self, close: Callable[[Settlement], Settlement]) -> None:
+        """Take an orphan off the queue; raises IllegalMove where it stands there no more."""
+        await self._move(lambda: close(self.record))
+
     async def taken_up(self, left_by: str, by: str) -> bool:
-        """Have another replica drive it; False where somebody else was first."""
+        """Have another replica drive it; False where somebody else was first.
+
+        What was being sent is in doubt, and who was not answered has left, by the same write: nobody may
+        take it in between for under way, or for paid with a caller who waits.
+        """
 
         def next() -> Settlement | None:
             if self.record.owner != left_by:
                 return None
             note = f"{left_by or 'its process'} has gone"
-            return noted(self.record, "taken_up", now=self._clock(), note=note, owner=by)
+            now = self._clock()
+            taken = noted(self.record, "taken_up", now=now, note=note, owner=by)
+            if taken.money is Money.PENDING:
+                why = "stopped while sending"
+                taken = after_money(taken, MoneyEvent.DOUBT, now=now, note=why, tainted=True)
+            if taken.answer in (Answer.NONE, Answer.HELD) and not self.callers:
+                taken = after_answer(taken, AnswerEvent.LEFT, now=now, note="stopped before an answer")
+            return taken
+
+        return await self._move(next)
+
+    async def bound(self, to: Settlement) -> bool:
+        """An earlier payment of the purchase pays for this one, which is never sent; False where another
+        replica has begun to send it."""
+
+        def next() -> Settlement | None:
+            if self.record.money is not Money.IDLE:
+                return None
+            note = f"bound to {to.id}"
+            return after_money(
+                self.record, MoneyEvent.NOT_SENT, now=self._clock(), note=note, paid_by=to.key, body=b""
+            )
 
         return await self._move(next)
 
@@ -155,19 +227,20 @@ class Live:
         async with self._moving:
             await self._read_again()
 
-    async def _move(self, next: Callable[[], Settlement | None]) -> bool:
+    async def _move(self, next: Callable[[], Settlement | None], *, patient: bool = False) -> bool:
         """Write the next version, decided anew where another replica's came first; False: no move."""
         async with self._moving:
             for _ in range(MAX_CONFLICTS):
                 new = next()
                 if new is None:
                     return False
+                old = self._stored or self.record
                 try:
-                    await self._store.update(self.record, new)
+                    await self._store.update(old, new, patient=patient and old is self.record)
                 except StaleRecord:
                     await self._read_again()
                     continue
-                old, self.record = self.record, new
+                self.record, self._stored = new, None
                 self.wake()
                 self._moved(self, old)
                 return True
@@ -175,9 +248,13 @@ class Live:
 
     async def _read_again(self) -> None:
         found = await self._store.get(self.key)
-        if found is not None and found.version > self.record.version:
-            self.record = found
-            self.wake()
+        if found is None or found.version <= (self._stored or self.record).version:
+            return
+        kept, self._stored, self.record = self.unrecorded, None, found
+        if kept and MoneyEvent.REPORTED_PAID in MONEY[found.money]:  # it still counts
+            self._stored = found
+            self.record = self._with_report(found)
+        self.wake()
 
     def wake(self) -> None:
         """Let everybody who waits look again."""

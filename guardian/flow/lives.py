@@ -3,7 +3,7 @@
 No control flow of a settle: who asks is told the one `Live` of a key, and lets it go again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from guardian.flow.live import Live
 from guardian.flow.parts import Parts, log
@@ -13,12 +13,13 @@ from guardian.settlement.states import IN_DOUBT, Answer
 
 
 class Lives:
-    """All of them, by key."""
+    """All of them, by key. told: of each durable move, with the record as it was before."""
 
     def __init__(self, parts: Parts, watch: Watch) -> None:
         self._parts = parts
         self._watch = watch
         self._all: dict[str, Live] = {}
+        self.told: Callable[[Live, Settlement], None] = lambda live, old: None
 
     def __contains__(self, key: str) -> bool:
         return key in self._all
@@ -47,6 +48,7 @@ class Lives:
         async with live.claiming:
             if not live.claimed:
                 live.record, live.claimed = record, True
+                live.driven = record.owner != self._parts.replica  # a repeat that comes here only waits
         return live
 
     def forget(self, live: Live) -> None:
@@ -57,13 +59,14 @@ class Lives:
             if not live.callers and not live.claimed:
                 self._all.pop(live.key, None)
             return
-        recorded = not live.delivered or live.record.answer is Answer.ACCEPTED
+        recorded = not live.unrecorded and (not live.delivered or live.record.answer is Answer.ACCEPTED)
         if live.final and recorded and not self._watch.watching(live.key):
             self._all.pop(live.key, None)
 
     def _moved(self, live: Live, old: Settlement) -> None:
         """Count and log what an operator wants to know of a move."""
         new = live.record
+        self.told(live, old)
         self._tell_of_orphan(live)
         if new.money in IN_DOUBT and old.money not in IN_DOUBT:
             log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})

@@ -28,6 +28,10 @@ class PaidExchange(Protocol):
         """The route's name."""
 
     @property
+    def caller(self) -> str:
+        """The caller's name, where callers have to show one; else empty."""
+
+    @property
     def method(self) -> str:
         """The request's method."""
 

@@ -23,6 +23,21 @@ DOMAIN_LIMIT_S = 1.0
 MAX_ASKED = 4096
 """Tokens whose contracts were asked on the side; a caller may not fill the memory by naming more."""
 
+MAX_KNOWN = 1024
+"""Limits kept, by network, token and facilitator; where callers name more, looking begins anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a policy says of one token at one facilitator; as in Facts."""
+
+    table: Domain | None
+    minimum: int | None
+    shortest_validity_s: float
+    longest_validity_s: float | None
+    longest_description: int | None
+    needs_payment_id: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Looked:
@@ -42,6 +57,8 @@ class Preflight:
         self._parts = parts
         self._signatures = signatures
         self._asked: set[tuple[str, str]] = set()
+        self._limits: dict[tuple[str, str, str], Limits] = {}
+        self._limits_of: Generation | None = None
 
     async def look(self, payment: Payment, call: Call) -> Looked:
         """Every check of the policy, for every facilitator that may be asked. Counts and logs."""
@@ -88,22 +105,28 @@ class Preflight:
         contract: Domain | None,
         supported: bool | None,
     ) -> Facts:
-        in_force = generation.policy.in_force(payment.network, facilitator)
-        limits = generation.policy.profile_of(facilitator).limits
-        token = in_force.tokens.get(payment.asset)
-        table = Domain(token.name, token.version) if token and token.name else None
-        least = generation.policy.minimum_amount(payment.network, facilitator)
+        limits = self._known(payment, generation, facilitator)
         return Facts(
             now=self._parts.clock(),
-            table=table,
+            table=limits.table,
             contract=contract,
-            minimum=least.in_atomic(_decimals(payment, in_force)) if least else None,
-            shortest_validity_s=in_force.preflight.shortest_validity_s,
-            longest_validity_s=in_force.preflight.longest_validity_s,
+            minimum=limits.minimum,
+            shortest_validity_s=limits.shortest_validity_s,
+            longest_validity_s=limits.longest_validity_s,
             longest_description=limits.longest_description,
             needs_payment_id=limits.needs_payment_id,
             supported=supported,
         )
+
+    def _known(self, payment: Payment, generation: Generation, facilitator: str) -> Limits:
+        """Looked up in the policy's layers once for each token: every settle comes by here."""
+        if self._limits_of is not generation or len(self._limits) > MAX_KNOWN:
+            self._limits, self._limits_of = {}, generation
+        key = (payment.network, payment.asset, facilitator)
+        known = self._limits.get(key)
+        if known is None:
+            known = self._limits[key] = _limits(payment, generation, facilitator)
+        return known
 
     async def _signed_all_the_same(self, payment: Payment, call: Call, contract: Domain | None) -> bool:
         """The signature is the payer's under the token's true domain, whatever `extra` says."""
@@ -157,6 +180,22 @@ def _strangers(payment: Payment, call: Call) -> frozenset[str]:
     facilitators = call.generation.facilitators
     bound = facilitators.signing_as(payment.bound_to) if payment.bound_to else ""
     return frozenset(one.name for one in facilitators.all if one.name != bound) if bound else frozenset()
+
+
+def _limits(payment: Payment, generation: Generation, facilitator: str) -> Limits:
+    policy = generation.policy
+    in_force = policy.in_force(payment.network, facilitator)
+    limits = policy.profile_of(facilitator).limits
+    token = in_force.tokens.get(payment.asset)
+    least = policy.minimum_amount(payment.network, facilitator)
+    return Limits(
+        table=Domain(token.name, token.version) if token and token.name else None,
+        minimum=least.in_atomic(_decimals(payment, in_force)) if least else None,
+        shortest_validity_s=in_force.preflight.shortest_validity_s,
+        longest_validity_s=in_force.preflight.longest_validity_s,
+        longest_description=limits.longest_description,
+        needs_payment_id=limits.needs_payment_id,
+    )
 
 
 def _decimals(payment: Payment, in_force: InForce) -> int | None:

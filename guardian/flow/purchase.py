@@ -7,17 +7,21 @@ its own way once the first is proven not to have paid, or has bought its own del
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from guardian.errors import StoreUnavailable
 from guardian.flow import answers
 from guardian.flow.live import Live
 from guardian.flow.parts import Call, Generation, Parts, log
 from guardian.flow.signatures import Signatures
 from guardian.settlement.purchase import same_purchase
-from guardian.settlement.record import Settlement
+from guardian.settlement.record import FACILITATOR, Settlement
 from guardian.settlement.states import IN_DOUBT, AnswerEvent
 from guardian.wire.payment import Payment
 
 if TYPE_CHECKING:
     from guardian.flow.settle import SettleFlow
+
+LOOKS = 5
+"""At payments of a purchase that other replicas have under way: each finds more of them, or one gone."""
 
 UNWATCHED_LIFE_S = 300.0
 """How long an unwatched payment in doubt stands before others when it names no expiry: the SDKs'
@@ -34,6 +38,7 @@ class Purchases:
 
     async def before(self, record: Settlement, generation: Generation) -> list[Settlement]:
         """Payments of the same purchase that stand before this one, oldest first."""
+        await self.none_left_behind(record)
         found = await self._parts.store.of_purchase(
             record.network, record.payer, record.pay_to, record.asset, record.amount
         )
@@ -51,7 +56,9 @@ class Purchases:
     ) -> Iterable[Settlement]:
         reuse, now = _reuse(record, generation), self._parts.clock()
         for first in found:
-            if first.key == record.key or first.paid_by or not (first.orphan or first.money in IN_DOUBT):
+            if first.plane != FACILITATOR or first.key == record.key or first.paid_by:
+                continue
+            if not (first.orphan or first.money in IN_DOUBT):
                 continue
             if reuse == "off" and first.money not in IN_DOUBT:
                 continue
@@ -59,6 +66,26 @@ class Purchases:
                 continue  # nobody can resolve it: it must not bar the payer for ever
             if reuse == "same_payee" or same_purchase(first, record):
                 yield first
+
+    async def none_left_behind(self, fresh: Settlement) -> None:
+        """Wait until each payment of this purchase that another replica has under way is known to have a
+        living one, or is in doubt. Raises StoreUnavailable.
+
+        That a replica has died is noticed late, and a client whose connection broke may sign anew at once.
+        """
+        living = {self._parts.replica}
+        for _ in range(0 if self._flow.replicas.alone else LOOKS):
+            found = await self._parts.store.under_way(
+                fresh.network, fresh.payer, fresh.pay_to, fresh.asset, fresh.amount
+            )
+            of = {one.owner for one in found if one.key != fresh.key and same_purchase(one, fresh)} - living
+            if not of:
+                return
+            for owner in of:
+                if await self._flow.replicas.outlives(owner):
+                    living.add(owner)
+        if not self._flow.replicas.alone:
+            raise StoreUnavailable("a payment of this purchase was left behind and cannot be taken up")
 
     async def answered(self, live: Live, payment: Payment, call: Call, begun: float) -> bool:
         """Answer from the payment before this one; False: nothing stands before it any more."""
@@ -109,7 +136,9 @@ class Purchases:
                 await live.answered(AnswerEvent.TOLD_FAILURE, "the signature is not proven")
                 return True
             # Bound before it is answered: a crash in between must not let this one be settled too.
-            await live.fact("bound", first.record.id, paid_by=first.record.key)
+            if live.record.paid_by != first.record.key and not await live.bound(first.record):
+                await self._not_yet(live, first, call)
+                return True
             delivered = await call.answer(200, (), answers.paid_by_another(live.record, first.record))
             if delivered:
                 await self._flow.delivered(first, f"for {live.record.id}", replayed_by=live.record.key)

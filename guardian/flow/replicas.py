@@ -41,7 +41,13 @@ NET_S = 5.0
 ALONE_S = 10.0
 """How long a replica that dies while it hands out a success keeps the others from doing so."""
 
-LOOK_S = 0.05
+LOOK_S = 0.02
+
+ANSWER_LOOKS = 10
+"""How often a replica looks for another one's sign of life before it looks at the lease again."""
+
+HEARD_LIMIT = 1000
+"""Names of replicas that are remembered: each start has a new one."""
 
 
 class UnusedNonce(msgspec.Struct, frozen=True):
@@ -63,6 +69,7 @@ class Replicas:
         self._led: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._alive: frozenset[str] = frozenset()
+        self._heard_at: dict[str, float] = {}
         self.take_up: Callable[[frozenset[str]], Awaitable[int]] = _nothing_to_take_up
         self.watch_here: Told = _unheard
         self.changed: Told = _unheard
@@ -105,6 +112,13 @@ class Replicas:
                 await self._store.resign(f"replica/{self._parts.replica}", self._parts.replica)
                 await self._store.tell("gone", self._parts.replica.encode())
 
+    async def look(self) -> None:
+        """Look now for what messages or leases should have brought; raises StoreUnavailable."""
+        if not self.alone:
+            return await self._look_once()
+        await self.take_up(self._alive)
+        await self.lead(frozenset(self._parts.watchers))
+
     def ask_to_watch(self, key: str) -> None:
         """Have the watcher of its network look at this authorization."""
         self._say("watch", key.encode())
@@ -132,11 +146,31 @@ class Replicas:
             yield bool(got)
         finally:
             if got:
-                self._parts.tasks.spawn(self._store.resign(name, me), "resign")
+                self._do(self._store.resign(name, me))
 
     async def first(self, name: str, ttl_s: float) -> bool:
         """Whether this replica is the one to do this, for the next while."""
         return self.alone or await self._store.lease(name, self._parts.replica, ttl_s) is not None
+
+    async def outlives(self, owner: str) -> bool:
+        """Whether another replica was alive after now; False: it has gone, and what it left is taken up."""
+        asked = looked = time.monotonic()
+        self._say("alive?", owner.encode())
+        while owner in await self._holders():
+            # A lease that is found held after its whole length was renewed meanwhile.
+            if looked > asked + ALIVE_S or await self._heard_from(owner, asked):
+                return True
+            looked = time.monotonic()
+        await self._look_once()
+        return False
+
+    async def _heard_from(self, owner: str, since: float) -> bool:
+        """Whether it has answered; waits a little."""
+        for _ in range(ANSWER_LOOKS):
+            if self._heard_at.get(owner, 0.0) > since:
+                return True
+            await asyncio.sleep(LOOK_S)
+        return False
 
     # -- what others say
 
@@ -147,6 +181,8 @@ class Replicas:
             "unused": lambda message: self.unused(msgspec.json.decode(message, type=UnusedNonce)),
             "gone": lambda message: self._do(self._look_once()),
             "circuit": self._circuit_elsewhere,
+            "alive?": self._asked,
+            "alive": self._heard_of,
         }
         for topic, called in heard.items():
             self._store.listen(topic, called)
@@ -154,6 +190,15 @@ class Replicas:
 
     def _circuit_elsewhere(self, message: bytes) -> None:
         self.circuit(*msgspec.json.decode(message, type=tuple[CircuitKey, str]))
+
+    def _asked(self, message: bytes) -> None:
+        if message.decode() == self._parts.replica:
+            self._say("alive", message)
+
+    def _heard_of(self, message: bytes) -> None:
+        self._heard_at[message.decode()] = time.monotonic()
+        while len(self._heard_at) > HEARD_LIMIT:
+            del self._heard_at[next(iter(self._heard_at))]
 
     def _say(self, topic: str, message: bytes) -> None:
         if not self.alone:

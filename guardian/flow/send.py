@@ -119,12 +119,13 @@ class Sender:
         else:
             live.reply_body = tried.reply.body if tried.reply else b""
             live.reply_headers = tried.headers
-            await live.money(
-                MoneyEvent.REPORTED_PAID,
-                transaction=hash_,
-                hint=hash_,
-                vouched=True,
-                facilitator=tried.facilitator,
-                body=b"",  # never sent again: no reason to keep the signature, or to write it twice more
-            )
+            report: dict[str, object] = {
+                "transaction": hash_,
+                "hint": hash_,
+                "vouched": True,
+                "facilitator": tried.facilitator,
+                "body": b"",  # never sent again: no reason to keep the signature
+            }
+            if not live.kept(**report):
+                await live.money(MoneyEvent.REPORTED_PAID, **report)
         self._watch.begin(live)

@@ -7,7 +7,10 @@ what the chain did in `flow/watch.py`, how one authorization is sent in `flow/se
 import asyncio
 import functools
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from types import TracebackType
+
+import msgspec
 
 from guardian.errors import StoreUnavailable
 from guardian.flow import answers
@@ -53,13 +56,16 @@ class SettleFlow:
 
     def _join(self) -> None:
         """Let the other replicas' words reach this one's parts."""
-        adoption = Adoption(self._parts, self.lives, self._sender, self.watch)
+        adoption = Adoption(self._parts, self.lives, self._sender, self.watch, self._before)
         leading = Leading(self._parts, self.lives, self.watch)
         self.replicas.take_up = adoption.adopt_from_all_but
         self.replicas.lead = leading.lead
         self.replicas.watch_here = leading.watch_here
         self.replicas.changed = self._refresh
         self.replicas.unused = self._unused_elsewhere
+
+    async def _before(self, record: Settlement) -> list[Settlement]:
+        return await self.purchases.before(record, self._parts.generation)
 
     async def _refresh(self, key: str) -> None:
         live = self.lives.known(key)
@@ -69,7 +75,7 @@ class SettleFlow:
 
     def _unused_elsewhere(self, finding: UnusedNonce) -> None:
         live = self.lives.known(finding.key)
-        if live is not None and live.callers:
+        if live is not None and live.claimed and live.callers:
             self.watch.unused(live, finding.in_mempool)
 
     async def settle(self, call: Call) -> None:
@@ -121,7 +127,16 @@ class SettleFlow:
             await self._answer(live, payment, call)
         finally:
             live.callers -= 1
+            if live.unrecorded and not live.callers:
+                self._parts.tasks.spawn(self._recorded(live), "success")
+            if live.claimed and not live.callers and live.record.money is Money.IDLE:
+                self.watch.begin(live)  # never sent: closed when it has expired
             self.lives.forget(live)
+
+    async def _recorded(self, live: Live) -> None:
+        """Nobody took the success along: it is written by itself."""
+        await until_recorded(live.record_kept)
+        self.lives.forget(live)
 
     async def _pass(self, payment: Payment, call: Call) -> None:
         """A batch sweep carries nothing that makes it unique and may rightly be repeated."""
@@ -137,13 +152,17 @@ class SettleFlow:
         """Write the record, or attach to the one there is. True: another payment stands before it."""
         async with live.claiming:
             if not live.claimed:
-                claim = await self._parts.store.claim(self._record(payment, call.body, network))
+                fresh = self._record(payment, call.body, network)
+                await self.purchases.none_left_behind(fresh)
+                claim = await self._parts.store.claim(fresh)
                 live.record, live.claimed = claim.record, True
                 live.driven = claim.record.owner != self._parts.replica  # another replica drives it
             if live.record.money in OPEN and not live.headers:
                 live.headers, live.only, live.generation = call.headers, call.only, call.generation
             if self._may_begin_again(live, payment):
-                await live.restart(self._record(payment, call.body, network))
+                # Idle, so that payments which came since are looked at before it is sent (law 5).
+                fresh = self._record(payment, call.body, network)
+                await live.restart(msgspec.structs.replace(fresh, money=Money.IDLE))
                 live.driven, live.sent = False, False
                 live.headers, live.only, live.generation = call.headers, call.only, call.generation
         if live.record.paid_by:
@@ -156,6 +175,8 @@ class SettleFlow:
         """A failure that was never executed binds neither the payer nor another signature."""
         record = live.record
         if record.money is not Money.FAILED or record.tainted or record.chain_proven or live.sending:
+            return False
+        if record.paid_by:  # bound to an earlier payment for good
             return False
         return record.reopens or record.signature_hash != payment.signature_hash
 
@@ -177,7 +198,8 @@ class SettleFlow:
         if delay_s := self._signatures.delay_s(payment, network):
             await asyncio.sleep(delay_s)
         try:
-            if await live.money(MoneyEvent.SENT) or live.record.money is Money.PENDING:
+            moved = await live.money(MoneyEvent.SENT) or live.record.money is Money.PENDING
+            if moved and live.record.owner == self._parts.replica:  # not taken up while we were stopped
                 self._sender.start(live)
         except StoreUnavailable as fault:  # no record, no settle (law 10)
             live.driven, live.unsent = False, fault
@@ -191,14 +213,16 @@ class SettleFlow:
             if watched.unsent:
                 raise watched.unsent
             if watched.in_doubt and watched.record.answer is Answer.NONE:
-                await watched.answered(AnswerEvent.HOLD)
+                with suppress(StoreUnavailable):  # it may have been sent: «nothing was sent» would be a lie
+                    await watched.answered(AnswerEvent.HOLD)
             limit_s = settle.hold_s if watched.record.hint else settle.hold_without_hash_s
             left_s = begun + limit_s - loop.time()
             if left_s <= 0:
                 return
             await watched.change(min(left_s, CALLER_CHECK_S))
             if watched.record.owner != self._parts.replica:  # its messages may get lost
-                await watched.refresh()
+                with suppress(StoreUnavailable):
+                    await watched.refresh()
 
     def _ready(self, live: Live) -> bool:
         record = live.record
@@ -213,13 +237,22 @@ class SettleFlow:
             return await self.hand_out(live, payment, call)
         if live.final:
             await call.answer(200, live.reply_headers, answers.failure(live.record))
-            return await live.answered(AnswerEvent.TOLD_FAILURE)
+            return await self.told(live, AnswerEvent.TOLD_FAILURE)
+        await self._not_known(live, call, "the hold is over")
+
+    async def _not_known(self, live: Live, call: Call, why: str) -> None:
         told = AnswerEvent.TOLD_PENDING if live.record.hint else AnswerEvent.TOLD_FAILURE
         await call.answer(200, (), answers.pending(live.record))
-        await live.answered(told, "the hold is over")
+        await self.told(live, told, why)
 
     async def hand_out(self, live: Live, payment: Payment, call: Call) -> None:
         """The success, to exactly one caller with a proven signature (law 4)."""
+        try:
+            await self._hand_out(live, payment, call)
+        except StoreUnavailable:  # who else may have it is not known, and it may have been sent
+            await self._not_known(live, call, "the store is away")
+
+    async def _hand_out(self, live: Live, payment: Payment, call: Call) -> None:
         async with self.alone_with(live) as alone:
             if not alone or live.handed_out or not await self._signatures.proven(live.record, payment):
                 self._parts.telemetry.duplicate(live.record.network)
@@ -231,26 +264,33 @@ class SettleFlow:
             else:
                 await self._left(live)
 
-    @asynccontextmanager
-    async def alone_with(self, live: Live) -> AsyncIterator[bool]:
+    def alone_with(self, live: Live) -> AbstractAsyncContextManager[bool]:
         """Nobody else hands out this success meanwhile, here or at another replica; False: it may be."""
+        return _AloneHere(live.handing_out) if self.replicas.alone else self._alone_everywhere(live)
+
+    @asynccontextmanager
+    async def _alone_everywhere(self, live: Live) -> AsyncIterator[bool]:
         async with live.handing_out, self.replicas.only_here(f"hand/{live.key}") as alone:
-            if alone and not self.replicas.alone:
+            if alone:
                 await live.refresh()
             yield alone
 
     async def delivered(self, live: Live, note: str = "", **changes: object) -> None:
         """It was handed out: nobody else gets it, and the record says so as soon as it can."""
         live.delivered = True
+        await self.told(live, AnswerEvent.DELIVERED, note, **changes)
+
+    async def told(self, live: Live, event: AnswerEvent, note: str = "", **changes: object) -> None:
+        """Record what a caller was told, as soon as the store can: what nobody was handed must be listed."""
+        record = functools.partial(live.answered, event, note, **changes)
         try:
-            await live.answered(AnswerEvent.DELIVERED, note, **changes)
+            await record()
         except StoreUnavailable:
-            again = functools.partial(live.answered, AnswerEvent.DELIVERED, note, **changes)
-            self._parts.tasks.spawn(until_recorded(again), "delivered")
+            self._parts.tasks.spawn(until_recorded(record), "told")
 
     async def _left(self, live: Live) -> None:
         if live.callers <= 1:
-            await live.answered(AnswerEvent.LEFT)
+            await self.told(live, AnswerEvent.LEFT)
 
     def _record(self, payment: Payment, body: bytes, network: InForce) -> Settlement:
         now = self._parts.clock()
@@ -296,3 +336,19 @@ class SettleFlow:
         self.draining = True
         for live in self.lives:
             live.wake()
+
+
+class _AloneHere(AbstractAsyncContextManager[bool]):
+    """A lock that says yes: what being alone amounts to while no other process uses the store."""
+
+    def __init__(self, lock: asyncio.Lock) -> None:
+        self._lock = lock
+
+    async def __aenter__(self) -> bool:
+        await self._lock.acquire()
+        return True
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()

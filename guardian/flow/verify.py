@@ -63,11 +63,9 @@ class VerifyFlow:
 
     async def _from_record(self, record: Settlement, payment: Payment) -> bytes | None:
         """What the record says before any facilitator is asked (law 4)."""
-        if record.answer is Answer.ACCEPTED:
+        if record.answer is Answer.ACCEPTED or record.closed_by:
             return write_verify_invalid(
-                reason=answers.DUPLICATE,
-                message="This authorization was already settled and delivered once.",
-                payer=record.payer,
+                reason=answers.DUPLICATE, message=answers.over(record), payer=record.payer
             )
         counts = record.money in PAID or record.money in IN_DOUBT
         if counts and await self._signatures.proven(record, payment):

@@ -4,14 +4,27 @@ Only here does a finding touch a record. Sending again after the chain showed th
 (law 6) is decided here and done by the function handed in.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 
-from guardian.chain.target import Cancelled, Expired, Finding, Mismatch, Paid, Reverted, Seen, Target, Unused
-from guardian.errors import ChainUnavailable
+from guardian.chain.target import (
+    Cancelled,
+    Expired,
+    Finding,
+    Mismatch,
+    Paid,
+    Reorged,
+    Reverted,
+    Seen,
+    Target,
+    Unused,
+)
+from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Parts, log
 from guardian.flow.replicas import Replicas, UnusedNonce
+from guardian.settlement.record import AGENT
 from guardian.settlement.states import PAID, AnswerEvent, Money, MoneyEvent
 
 SEND_AGAIN_MARGIN_S = 6.0
@@ -55,6 +68,7 @@ class Watch:
             valid_before=record.valid_before,
             hint=record.hint,
             from_block_time=record.created_at,
+            urgent=live.in_doubt,
         )
         watcher.watch(target, functools.partial(self._found, live))
 
@@ -71,7 +85,8 @@ class Watch:
             watcher.forget(live.key)
 
     async def _polling(self, live: Live) -> None:
-        await live.money(MoneyEvent.WATCHED)
+        with contextlib.suppress(StoreUnavailable):  # a finer word for a doubt; the next watch says it
+            await live.money(MoneyEvent.WATCHED)
 
     def watching(self, key: str) -> bool:
         """There is no proof yet and the chain is being asked."""
@@ -82,7 +97,11 @@ class Watch:
 
     def unused(self, live: Live, in_mempool: bool) -> None:
         """The replica that watches has seen the nonce unused at a new head."""
-        self._parts.tasks.spawn(self._seen_unused(live, in_mempool), "finding")
+        self._parts.tasks.spawn(self._told_unused(live, in_mempool), "finding")
+
+    async def _told_unused(self, live: Live, in_mempool: bool) -> None:
+        with contextlib.suppress(StoreUnavailable):  # the next head brings another word
+            await self._seen_unused(live, in_mempool)
 
     async def _apply(self, live: Live, finding: Finding) -> None:
         self._parts.telemetry.finding(live.record.network, type(finding).__name__.lower())
@@ -96,6 +115,8 @@ class Watch:
                 await live.fact("seen", "in the mempool or a young block", hint=transaction)
             case Reverted(transaction=transaction):
                 await live.fact("reverted", transaction, hint=live.record.hint)
+            case Reorged(transaction=transaction):
+                await self._reorged(live, transaction)
             case Unused(in_mempool=in_mempool):
                 await self._seen_unused(live, in_mempool)
                 if not live.callers:
@@ -112,7 +133,7 @@ class Watch:
             transaction=transaction,
             hint=transaction,
             chain_proven=True,
-            body=b"",
+            **({} if live.record.plane == AGENT else {"body": b""}),  # an agent's goes to its seller again
         )
         if not moved:
             log.error("the chain shows a transfer for a settlement recorded as failed", extra=facts(live))
@@ -121,6 +142,12 @@ class Watch:
                 live.record.network, self._parts.clock() - live.record.created_at
             )
             log.info("confirmed late", extra=facts(live))
+
+    async def _reorged(self, live: Live, transaction: str) -> None:
+        """What was proven is so no more; the watch goes on, and may prove it again or prove it away."""
+        self._watched.add(live.key)
+        await live.fact("reorged", transaction, chain_proven=False)
+        log.error("a reorganisation has undone a transfer that was told as paid", extra=facts(live))
 
     async def _settled_before_us(self, live: Live, block: int) -> bool:
         """A payment that was over before it came here has bought its goods elsewhere: its signature
@@ -138,6 +165,10 @@ class Watch:
         cause = {} if was_paid else {"message": f"{live.record.message} {UNPAID_BECAUSE[kind]}".strip()}
         if not was_paid and not live.record.reason:
             cause["reason"] = "payment_expired" if isinstance(proof, Expired) else "invalid_transaction_state"
+        if live.record.money is Money.IDLE:
+            await live.money(MoneyEvent.NOT_SENT, kind, **cause)
+        elif live.record.money is Money.PENDING:  # claimed, and the caller lost before it was sent
+            await live.money(MoneyEvent.DOUBT, "no reply before the chain's word", tainted=True)
         await live.money(MoneyEvent.CHAIN_UNPAID, kind, chain_proven=True, **cause)
         if live.record.unpaid:
             self._parts.telemetry.unpaid_found(live.record.network)
@@ -151,6 +182,8 @@ class Watch:
 
     async def _unused(self, live: Live) -> None:
         """The nonce is unused as of a new head: note it, and send again where that is safe."""
+        if live.record.plane == AGENT:  # its seller settles it, at no facilitator of ours
+            return
         generation = live.generation or self._parts.generation
         network = generation.policy.in_force(live.record.network, live.record.facilitator)
         if live.record.money in PAID:

@@ -1,4 +1,4 @@
-"""Preflight in the flows: nothing leaves for a payment that cannot succeed, and a known one is never asked."""
+"""Preflight in the flows: nothing leaves for a payment that cannot succeed; a known one is never asked."""
 
 import json
 import time

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,10 +12,12 @@ from guardian.app import Guardian, build
 from guardian.chain.target import Paid, Unused
 from guardian.facilitator.circuit import CircuitKey
 from guardian.flow import replicas
+from guardian.flow.orphans import Orphans
 from guardian.policy.model import NetworkPolicy, Policy
 from guardian.sandbox.node import SandboxError
 from guardian.sandbox.redis_server import RedisServer, redis_command
-from guardian.settlement.states import Answer, Money
+from guardian.settlement.record import after_answer
+from guardian.settlement.states import Answer, AnswerEvent, Money
 from guardian.store.open import open_store
 from tests.flow.scene import (
     NETWORK,
@@ -27,6 +28,7 @@ from tests.flow.scene import (
     settled,
     signed_payment,
 )
+from tests.store.conftest import settlement
 
 LOST = refused("unexpected_settle_error", message="context deadline exceeded")
 
@@ -237,6 +239,50 @@ def test_a_caller_at_each_replica_and_an_unused_nonce_make_one_resend(url: str) 
     pair.play(told)
 
 
+def test_an_orphan_that_is_closed_at_one_replica_buys_nothing_at_the_other(url: str) -> None:
+    async def script(pair: Pair) -> None:
+        caller, body = pair.leader, signed_payment()
+        call = asyncio.create_task(pair.other.settle(body))
+        await pair.until(lambda: caller.chain.targets)
+        call.cancel()
+        await asyncio.wait([call])
+        caller.chain.say(Paid(TX, 4, 1))
+        await pair.until_record(lambda record: record.money is Money.CONFIRMED_LATE)
+        guardian = pair.first.guardian
+        (record,) = await guardian.parts.store.page()
+        if not record.orphan:  # a cancelled caller has told nobody that it left
+            await guardian.parts.store.update(record, after_answer(record, AnswerEvent.LEFT, now=2.0))
+        closed = await Orphans(guardian.parts, guardian.settle).write_off(record, "because", "ann")
+        assert not closed.orphan
+        again = await pair.second.settle(body)
+        assert (again.heard["success"], again.heard["errorReason"]) == (False, "duplicate_settlement")
+        assert await guardian.parts.store.page(orphans=True) == []
+
+    Pair(url, LOST).play(script)
+
+
+def test_a_success_that_a_dead_replica_told_nobody_becomes_an_orphan_and_a_live_ones_does_not(
+    url: str,
+) -> None:
+    async def script(pair: Pair) -> None:
+        first, second = pair.first.guardian, pair.second.guardian
+        facts = {"network": NETWORK, "money": Money.CONFIRMED, "answer": Answer.NONE}
+        theirs = settlement("1", owner=first.parts.replica, resource="/1", **facts)
+        ours = settlement("2", owner=second.parts.replica, resource="/2", **facts)
+        for record in (theirs, ours):
+            await second.parts.store.claim(record)
+        await second.settle.replicas.look()
+        assert await second.parts.store.get(theirs.key) == theirs
+        await pair.first.crash()
+        await pair.until_record(lambda _: not pair.second.guardian.settle.replicas._alive - {ours.owner})
+        await second.settle.replicas.look()
+        (orphan,) = await second.parts.store.page(orphans=True)
+        assert (orphan.key, orphan.owner) == (theirs.key, second.parts.replica)
+        assert await second.parts.store.get(ours.key) == ours
+
+    Pair(url, LOST).play(script)
+
+
 def test_a_circuit_that_opens_here_opens_there(url: str) -> None:
     key = CircuitKey("main", NETWORK, "settle")
 
@@ -263,3 +309,39 @@ def test_a_replica_that_leaves_in_order_hands_over_at_once(url: str) -> None:
         assert again.heard["success"] is True
 
     Pair(url, LOST).play(script)
+
+
+def test_a_new_signature_waits_for_what_a_replica_left_whose_death_nobody_has_noticed_yet(url: str) -> None:
+    never = asyncio.Event()
+
+    async def script(pair: Pair) -> None:
+        lost = asyncio.create_task(pair.first.settle(signed_payment(1)))
+        await pair.until(lambda: pair.sent)
+        await pair.first.crash()
+        lost.cancel()
+        again = asyncio.create_task(pair.second.settle(signed_payment(2)))
+        await pair.until(lambda: pair.second.chain.targets)
+        await pair.until_record(lambda record: record.money is not Money.PENDING)
+        pair.second.chain.say(Paid(TX, 4, 1))
+        answer = (await again).heard
+        assert (answer["success"], answer["transaction"]) == (True, TX)
+        assert len(pair.sent) == 1
+
+    Pair(url, never).play(script)
+
+
+def test_a_parallel_purchase_at_another_replica_does_not_wait(url: str) -> None:
+    waiting = asyncio.Event()
+
+    async def script(pair: Pair) -> None:
+        first = asyncio.create_task(pair.first.settle(signed_payment(1)))
+        await pair.until(lambda: pair.sent)
+        begun = asyncio.get_running_loop().time()
+        second = asyncio.create_task(pair.second.settle(signed_payment(2)))
+        await pair.until(lambda: len(pair.sent) == 2)
+        assert asyncio.get_running_loop().time() - begun < replicas.BEAT_S
+        waiting.set()
+        assert (await first).heard["success"]
+        assert (await second).heard["success"]
+
+    Pair(url, waiting).play(script)

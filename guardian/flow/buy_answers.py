@@ -1,0 +1,71 @@
+"""What an agent is told by the guardian itself, as whole replies: pure, one function per kind of answer.
+
+Problem details (RFC 9457). Never a 402: it makes clients sign again.
+"""
+
+import math
+
+import orjson
+
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import PAID
+from guardian.upstream.reply import Reply, whole_reply
+
+KIND = "urn:payment-guardian:"
+LEAST_WAIT_S, LONGEST_WAIT_S = 1, 30
+
+
+def not_yet(record: Settlement, *, block_time_s: float, upstream_said: int) -> Reply:
+    """The payment that exists stands before another one. upstream_said: its last status, 0 for none."""
+    if record.money in PAID:
+        kind, title = "paid-not-delivered", "Paid, and not delivered yet"
+        why = "The payment is confirmed on chain and the seller has not delivered."
+    else:
+        kind, title = "payment-in-doubt", "The outcome of the payment is not known yet"
+        why = "The payment may have moved money and the chain has not shown it yet."
+    return _problem(
+        503,
+        kind,
+        title,
+        f"{why} Do not pay again: ask again for the same, and this payment is used.",
+        retry_s=min(max(math.ceil(2 * block_time_s), LEAST_WAIT_S), LONGEST_WAIT_S),
+        payment=record.id,
+        statusUrl=f"/payments/{record.id}",
+        money=record.money,
+        network=record.network_as_sent,
+        transaction=record.transaction or record.hint or "",
+        upstreamStatus=upstream_said,
+    )
+
+
+def no_record(why: str) -> Reply:
+    """Nothing was sent: no record, no payment (law 10)."""
+    detail = f"The payment could not be recorded, so nothing was sent: {why}."
+    return _problem(503, "no-record", "The payment cannot be recorded", detail, retry_s=5, sent=False)
+
+
+def unproven(record: Settlement) -> Reply:
+    """Another payment of this purchase is open, and whoever asks has not shown to be its payer."""
+    detail = "An earlier payment for the same is open, and this signature cannot be shown to be its payer's."
+    title = "The signature is not proven"
+    return _problem(503, "signature-unproven", title, detail, retry_s=5, payment=record.id, sent=False)
+
+
+def bound(record: Settlement) -> Reply:
+    """This authorization was put aside for an earlier one, which has bought what both were for."""
+    detail = (
+        "An earlier payment has paid for what this one was signed for; this one was never sent, and pays "
+        "for nothing. Ask without a payment to buy again."
+    )
+    title = "Answered by an earlier payment"
+    return _problem(409, "answered-by-another", title, detail, payment=record.id, sent=False)
+
+
+def _problem(
+    status: int, kind: str, title: str, detail: str, *, retry_s: int | None = None, **more: object
+) -> Reply:
+    said = {"type": KIND + kind, "title": title, "status": status, "detail": detail, **more}
+    headers = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]
+    if retry_s is not None:
+        headers.append((b"retry-after", b"%d" % retry_s))
+    return whole_reply(status, headers, orjson.dumps(said))
