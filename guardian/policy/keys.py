@@ -141,8 +141,8 @@ class PreflightPolicy(Section):
     )
     payment_id: Check = Field(
         default=WARN,
-        description="The facilitator's profile says that a repeat without a payment-identifier may be charged "
-        "again, and the payment has none (Circle).",
+        description="The payment has no payment-identifier, and the facilitator's profile says that a repeat "
+        "may then be charged again (Circle).",
     )
     unsupported: Check = Field(
         default=WARN, description="No facilitator's /supported lists this network and scheme."
