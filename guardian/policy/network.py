@@ -70,8 +70,8 @@ class NetworkPolicy(Layer):
     )
     rpc_pace: PaceValue = Field(
         default=Pace(500, 1.0),
-        description="Calls that each endpoint is sent, those of a batch counted one by one; busy watchers then "
-        "look less often, and skip no proof. Set it to what your plan allows.",
+        description="Calls that each endpoint is sent, those of a batch counted one by one. Busy watchers "
+        "then look less often, and skip no proof. Set it to what your plan allows.",
     )
     block_time_s: Duration = Field(
         default=2.0, description="Time between two blocks; new heads are looked for at half of it."

@@ -6,7 +6,7 @@ Pure functions that every store uses, so that all of them answer alike. No I/O, 
 from typing import Protocol
 
 from guardian.settlement.record import FACILITATOR, Settlement
-from guardian.settlement.states import IN_DOUBT, PAID, UNPAID, Answer
+from guardian.settlement.states import IN_DOUBT, PAID, UNPAID, Answer, Money
 from guardian.wire.names import Address, Network
 
 
@@ -52,6 +52,12 @@ def same_bought(a: Settlement, b: Settlement) -> bool:
 def is_unsettled_purchase(record: Settlement) -> bool:
     """In doubt, or paid and neither accepted nor closed: what a purchase lookup finds."""
     return record.money in IN_DOUBT or (record.money in PAID and not _is_over(record))
+
+
+def is_under_way(record: Settlement) -> bool:
+    """Being sent, or paid and its caller not yet answered: by a replica that should be alive."""
+    unanswered = record.money in PAID and record.answer in (Answer.NONE, Answer.HELD)
+    return record.money is Money.PENDING or unanswered
 
 
 def _is_over(record: Settlement) -> bool:

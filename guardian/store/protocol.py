@@ -105,8 +105,8 @@ class Store(Protocol):
     async def under_way(
         self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
     ) -> list[Settlement]:
-        """Records of one purchase that are pending, oldest first; where no other process can use the
-        store, none."""
+        """Records of one purchase that settlement.purchase.is_under_way, oldest first; where no other
+        process can use the store, none."""
         ...
 
     async def page(

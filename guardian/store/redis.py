@@ -13,9 +13,8 @@ from typing import Any
 import msgspec
 
 from guardian.errors import StaleRecord, StoreUnavailable
-from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_purchase
+from guardian.settlement.purchase import blocks, is_disposable, is_under_way, is_unsettled_purchase
 from guardian.settlement.record import Settlement
-from guardian.settlement.states import Money
 from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, is_open
 from guardian.store.redis_fit import check_servers
 from guardian.store.redis_keys import Bucket, Keys, as_idle, entry_blocks, places, purchase_of, token_of
@@ -191,7 +190,7 @@ class RedisStore:
         self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
     ) -> list[Settlement]:
         entries = await self._entries((network, payer, pay_to, asset, amount))
-        return _oldest_first(record for record in entries if record.money is Money.PENDING)
+        return _oldest_first(record for record in entries if is_under_way(record))
 
     async def _purchase(self, purchase: tuple[str, str, str, str, int]) -> list[Settlement]:
         entries = await self._entries(purchase)

@@ -345,3 +345,21 @@ def test_a_parallel_purchase_at_another_replica_does_not_wait(url: str) -> None:
         assert (await second).heard["success"]
 
     Pair(url, waiting).play(script)
+
+
+def test_a_repeat_at_the_replica_that_watches_for_another_one_is_not_sent_again(url: str) -> None:
+    waiting = asyncio.Event()
+
+    async def script(pair: Pair) -> None:
+        body = signed_payment(1)
+        first = asyncio.create_task(pair.other.settle(body))
+        await pair.until(lambda: pair.sent)
+        await pair.leader.guardian.settle.replicas.look()  # it knows the record before any caller comes
+        again = asyncio.create_task(pair.leader.settle(body))
+        await pair.until(lambda: next(iter(pair.leader.guardian.settle.lives)).callers)
+        waiting.set()
+        heard = [(await first).heard["success"], (await again).heard["success"]]
+        assert sorted(heard) == [False, True]
+        assert len(pair.sent) == 1
+
+    Pair(url, waiting).play(script)
