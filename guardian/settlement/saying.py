@@ -21,8 +21,8 @@ MAX_VALUES = 2_048
 """Bytes and values looked at. A body with more is no error report: its text is too long to be judged,
 which leaves a settle in doubt."""
 
-NODE_CODES = range(-32_700, -32_599)
-"""Codes of JSON-RPC itself: a node, not the facilitator, calls a request invalid."""
+NODE_CODES = frozenset(range(-32_700, -32_599)) | {-32_005, -32_007, -32_016, -32_029, -32_090}
+"""Codes of JSON-RPC itself, and those by which nodes limit traffic: a node speaks, not the facilitator."""
 
 MAX_PAGE = 8_192
 """Characters of a page that are read."""

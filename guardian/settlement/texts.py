@@ -95,9 +95,25 @@ SIMULATION = text_rule(
     Sign.BEFORE,
     r"\bsimulat\w{1,6}\b.{0,60}\b(?:fail\w{0,3}|error|revert\w{0,2})\b",
     r"\b(?:fail\w{0,3}|error|unable|could not|revert\w{0,2})\b.{0,30}\bsimulat\w{1,6}\b",
+    r"\b(?:empty|missing|no \w{1,20} in) simulation result\b|\bsimulation result (?:is )?(?:empty|"
+    r"missing|undefined)\b",
     r"\b(?:pre ?flight|dry ?run)\b.{0,30}\bfail\w{0,3}\b|\baa(?:13|23|33|40)\b",
     payload=True,
     prior=True,
+)
+
+# The facilitator counts its own traffic before it takes a payment on; a node does so at any step.
+_OWN_TRAFFIC = (
+    r"(?:^|\| )(?:error: )?(?:your |the )?(?:(?:payer|sender|wallet|merchant|tenant|seller|client|"
+    r"customer|user|"
+    r"ip|facilitator|settle|settlements?|payments?|verify|sponsor(?:ship)?|free|tier|plan|global|daily|"
+    r"weekly|"
+    r"hourly|monthly|per) ){1,4}"
+)
+_TRY_LATER = (
+    r"(?:please )?(?:try|retry|wait|slow down|back off|upgrade)(?: again)?(?: (?:later|"
+    r"in \d{1,6} ?\w{1,8}|shortly|"
+    r"soon|in a (?:moment|minute|few \w{1,8})|your plan))?"
 )
 
 BEFORE_RULES = (
@@ -133,6 +149,17 @@ BEFORE_RULES = (
         r"\b(?:balance|access key|allowance|token account|storage) (?:check|lookup|read|query) failed\b",
         failover=True,
     ),
+    # Of one transaction, the payment's: one that replaces or cancels another is signed after a broadcast.
+    text_rule(
+        "signing",
+        Sign.BEFORE,
+        r"\b(?:failed|unable|could not|couldn t|cannot|can t|can not) (?:to )?(?:partially )?sign "
+        r"(?:the |a )?(?:settlement |settle |payment |transfer |fee payer |sponsored |"
+        r"raw )?(?:transaction|tx)\b"
+        r"(?! (?:again|\d))",
+        r"\btransaction signing failed\b",
+        failover=True,
+    ),
     # Only a whole sentence of its own: a node says it too, at any step, but with more words round it.
     text_rule(
         "rate_limit",
@@ -140,8 +167,16 @@ BEFORE_RULES = (
         r"(?:^|\| )(?:error: |\w{0,12} ?exception: |facilitator |you are being )?(?:429:? )?(?:api )?"
         r"(?:rate ?limit(?:ed)?(?: (?:is |was )?(?:exceeded|reached))?|too many requests(?: from this ip)?|"
         r"requests? (?:was |were )?throttled)"
-        r"(?:: \d{1,7} (?:requests? )?per .{1,20})?(?:[.,:;!-] ?(?:please )?(?:slow down|try|retry|wait|"
+        r"(?:[:.] (?:max(?:imum)? )?\d{1,7} (?:requests? )?per [^|"
+        r"]{1,24})?(?:[.,:;!-] ?(?:please )?(?:slow down|try|retry|wait|"
         r"back off)\b[^|]{0,40})?[.!]?(?= ?\||$)",
+        rf"{_OWN_TRAFFIC}(?:quota|rate limit|(?:(?<=daily )|(?<=hourly )|(?<=weekly )|(?<=monthly )|"
+        r"(?<=tier ))(?:\w{1,12} )?limit) (?:is |was |has been )?(?:exceeded|reached|used up)"
+        rf"(?:[.,:;!-]? ?{_TRY_LATER})?[.!]?(?= ?\||$)",
+        r"(?:^|\| )(?:error: )?(?:the )?(?:facilitator|service|system|we are) (?:is )?(?:currently |"
+        rf"temporarily |too )?(?:overloaded|busy|at capacity)[.,:;!-]? ?{_TRY_LATER}[.!]?(?= ?\||$)",
+        r"(?:^|\| )(?:error: )?(?:the )?(?:facilitator|settlement|settle|request) queue (?:is )?full"
+        rf"(?:[.,:;!-]? ?{_TRY_LATER})?[.!]?(?= ?\||$)",
     ),
 )
 
@@ -159,6 +194,12 @@ _NOT_SENT = re.compile(
 )
 _CAUSES = (ESTIMATION, GAS_MONEY, FEE_CAP, SIMULATION)
 
+# What denies a broadcast outright tells of none; the rest of the text must say by itself what happened.
+_DENIED = re.compile(
+    r"\bnothing (?:was|has been) (?:submitted|sent|broadcast)(?: and no funds (?:were |"
+    r"have )?moved)?(?=[.;!|]|$)"
+)
+
 # A node's refusal of service can come at any step, also while waiting for the receipt.
 _NODE = re.compile(
     r"\bfor url\b|\bhttp request failed\b|\brpc\b|\bclient error\b|https?:|"
@@ -168,7 +209,8 @@ _NODE = re.compile(
     r"send|call|block|chain|fee|max)"
 )
 _GAS_PRICE = re.compile(
-    r"\btip\b|\bgas ?price\b|\bbase ?fee\b|\bmax ?fee\b|\bgas ?tip\b|\bpriority fee\b|\bnetwork minimum\b|"
+    r"\btip\b|\bgas ?price\b|\bbase ?fee\b|\bmax ?fee\b|\bgas ?tip\b|"
+    r"\bpriority fee\b(?! \d{1,20} exceeds (?:the )?max)|\bnetwork minimum\b|"
     r"\bto relay\b"
 )
 # A crash: nobody knows how far it got, whatever its words.
@@ -180,6 +222,8 @@ _CRASH = re.compile(
 )
 # What is said of money that has moved, or of work behind the settlement.
 _AFTERMATH = re.compile(
+    r"\b(?:mismatch|found|differs?|match) on ?chain\b|\bafter (?:the )?deposit|"
+    r"\b(?:settlement|transaction) (?:amount|value) (?:mismatch|differs?|does not match|is wrong)\b|"
     r"\b(?:moved|released|claimed|captured|rolled back|rollback|callback|webhook|worker|job|slippage|"
     r"amount out|"
     r"output amount|partial(?:ly)? fill\w*|incomplete|replaced by|unchanged|did not change|not received|"
@@ -224,13 +268,13 @@ def read_text(text: str) -> TextRule:
         return _TOO_LONG if text.strip(" |") else _NONE
     if not text.isascii():
         text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    words = _DECLARATION.sub(" ", plain(text))
+    words = _DENIED.sub(" ", _DECLARATION.sub(" ", plain(text)))
     found = _first(words)
     if found.sign in (Sign.SENT, Sign.TIME):
         caused = _NOT_SENT.sub(" ", words)
         cause = _first(caused) if caused != words else found
         return _estimated(cause, words) if cause in _CAUSES else found
-    unsplit = _flat(text)  # odd spelling splits words that are one
+    unsplit = _DENIED.sub(" ", _flat(text))  # odd spelling splits words that are one
     if unsplit != words and (sent := _first(unsplit, _TELLING)) is not _NONE:
         return sent
     if found.sign is Sign.CATCH_ALL and ESTIMATION.pattern.search(words):
@@ -272,7 +316,9 @@ def _is_unsure(found: TextRule, words: str) -> bool:
     cut = len(words) >= LONG_TEXT and _CUT.search(words)
     aftermath = found.sign is Sign.REFUSED and _AFTERMATH.search(words)
     of_gas = found.sign is Sign.REFUSED and _GAS_PRICE.search(words)  # a transaction's price, not the payment
-    of_node = found.name in _ANY_STEP and _NODE.search(words)
+    of_node = (found.name in _ANY_STEP and _NODE.search(words)) or (
+        found.name == "rate_limit" and "rpc error" in words  # said with a code of JSON-RPC, at any step
+    )
     later = found.name == GENERAL.name and LATER.search(WRAPPING.sub(" ", words))
     return bool(
         cut or later or aftermath or of_gas or of_node or _CRASH.search(words) or _FOREIGN.search(words)

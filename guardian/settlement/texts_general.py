@@ -19,7 +19,7 @@ _PART = (
     r"description|mime ?type|memo|extra|extensions?|deadline|expiry|expiration|valid (?:after|before|until|"
     r"from|to)|validity|timestamp|proof|allowance|(?:pre)?approval|trust ?line|wallet|accounts?|witness|"
     r"facilitator|instrument|transfer method|public key|pubkey|credentials?|quote|invoice|salt|policy|"
-    r"session|"
+    r"session|spending cap|cap|x402|protocol version|"
     r"challenge|mandate|delegat\w{2,4}|fingerprint|private key)"
 )
 _BEFORE = (
@@ -60,7 +60,7 @@ _REASON = r"(?:^|\| )(?:err(?:or)? )?"
 GENERAL = text_rule(
     "general",
     Sign.REFUSED,
-    rf"\b{_BEFORE}\b[^|]{{0,40}}\b{_PART}\b",
+    rf"\b{_BEFORE}\b[^|]{{0,40}}\b{_PART}s?\b",
     rf"\b{_PART}\b[^|]{{0,60}}(?:(?<!\w){_AFTER}(?!\w)|!==?)",
     r"\b(?:exceeds?|over|above) (?:the )?(?:\w{1,16} ){0,3}(?:limit|maximum|cap)\b|"
     r"\bis (?:\w{1,12} ){1,4}only\b|"
@@ -76,14 +76,19 @@ GENERAL = text_rule(
     rf"{_REASON}(?!payment (?:required|mismatch|invalid)\b|balance |"
     rf"settlement ){_WORD}(?: {_WORD}){{0,7}} {_ENDING}(?= ?\||$)",
     # Whatever it is that is refused.
+    r"\b(?:does not|doesn t) support (?:x402|the (?:scheme|network|asset|token|version))|"
+    r"\bno (?:\w{1,12} ){0,2}(?:auth(?:ori[sz]ation)?|credentials?) (?:entries|entry|provided|supplied)\b|"
+    r"\bauth(?:ori[sz]ation)? entries missing\b",
     r"\b(?:is|are) required\b|\b(?:not supported|unsupported)\b|\b(?:not|n t|"
     r"t) match (?:the )?(?:payment )?(?:requirement|"
     r"request|quote|accepted|config|expected)|\bno (?:matching|suitable|compatible|acceptable)\b|"
     r"\binsufficient payment\b|\bunable to find matching\b",
     r"\b(?:base64|hex|cbor|bcs|xdr|rlp|payload|header) (?:decod\w{1,3}|pars\w{1,3}|deseriali[sz]ation|"
     r"encoding) (?:error|failed)|"
-    r"\b(?:asset|network|scheme|token|mint|account|recipient|payee|version) (?:is )?not (?!found|available|"
-    r"ready|yet|known|respond|reach|updated|"
+    r"\b(?:asset|network|scheme|token|mint|account|recipient|payee|version|spender|authority|"
+    r"witness) (?:is )?"
+    r"not (?!found|available|"
+    r"ready|yet|known|respond|reach|updated|credited|charged|paid|refunded|notified|funded|created|"
     r"changed|verified)\w",
     r"\b(?:want|expected|must be|should be) (?:exactly )?\d{1,6} (?:bytes?|hex|char|items?|elements?|"
     r"decimals)|"
@@ -101,7 +106,7 @@ FAMILY_REFUSAL = text_rule(
     Sign.REFUSED,
     rf"{_PREFIX}(?:{_WORD} ){{0,3}}(?:{_PART}|expired|unsigned|missing {_WORD}|count|identifier|commitment|"
     rf"type|"
-    rf"length|program|instructions?|decode failed|too far|{_WORD} missing|{_ENDING})(?= ?\||$)",
+    rf"length|program|instructions?|decode failed|too far|{_WORD} missing|{_ENDING})(?= ?\||:|$)",
     payload=True,
 )
 """A reason of a scheme that names the part of the payload that is wrong."""
@@ -116,13 +121,19 @@ WRAPPING = re.compile(
 
 LATER = re.compile(
     # a transaction and what becomes of it
-    r"\btrans ?act(?!ion decode failed)|\btxn?s?\b|\btx|receipt|confirm|\bblock(?:s|hash)?\b|block ?chain|"
-    r"\bchain\b(?! ?ids?\b| mismatch| (?:is )?not supported)|\bon ?chain|settl(?!ement (?:router|mode|"
-    r"method|scheme|address))|execut|broadcast|submi|"
+    r"\btrans ?act(?!ion (?:decode failed|payload|version|(?:wire )?format|encoding|structure|bytes|"
+    r"field|schema|carries no|"
+    r"contains no|call ?data)\b)|\btxn?s?\b|\btx|receipt|confirm|\bblock(?:s|hash)?\b|block ?chain|"
+    r"\bchain\b(?! ?ids?\b| mismatch| (?:is )?not supported)|\bon ?chain|"
+    r"settl(?!ement[. ](?:router|mode|method|scheme|address|accepts|exceeds|type|currency|option|"
+    r"overrides?)\b|"
+    r"e(?:ment)? (?:request(?: body)?|body|payload|endpoint|input) (?:is |was )?(?:invalid|malformed|missing|"
+    r"rejected|must|requires?|empty|validation|schema)\b)|execut|broadcast|submi|"
     r"(?<!asset )(?<!minimum )(?<!maximum )(?<!min )(?<!max )transfer(?! method| type| factory|"
     r" with authorization)|\bsen[dt]\b|\bsending\b|"
     r"\brelay(?:ed|ing|s)?\b|publish|dispatch|\bpools?\b|mempool|pending|\bevents?\b|\blogs?\b|\bhash\b|"
-    r"\bgas\b|revert|\bland|\bmin(?:ed|ing)\b|finali|\bslot\b|ledger|\bops?\b|\boperation|bundle|\bclaim|"
+    r"(?<!payload )\bgas\b|revert|\bland|\bmin(?:ed|ing)\b|finali|\bslot\b|ledger|\bops?\b|\boperation|"
+    r"bundle|\bclaim|"
     r"complet|captur|deliver|\breceived?\b|credited|debited|refund|\bpaid\b|\bmint(?:ed|ing)\b|\bburn|\bswap|"
     r"\bbridg|\bescrow|\bdeposit|\bwithdraw|\bdeploy|\breserv|\bhold(?:ing|s)?\b|"
     r"\bstate\b|\broot\b|sequence|\bseq\w*|checkpoint|\bepoch\b|height|opcode|\bjump\b|\bstack\b|bytecode|"
@@ -131,19 +142,21 @@ LATER = re.compile(
     r"attempt|\bretr[yi]|already|\bused\b|\breus|\bspent\b|replay|duplicat|conflict|"
     r"\bnonce\b(?!/| (?:format|length|must be (?:an? |0x|32|hex|valid)|field|size|is (?:required|missing)|"
     r"required|missing))|"
-    r"progress|queue|(?<!valid )\bafter\b|\bduring\b|\bwhile\b|\bonce\b|\bsince\b|\bstill\b|\btime|"
+    r"progress|queue|(?<!valid )\bafter\b|\bduring\b|\bwhile\b|\bonce\b|\bsince\b|\bstill\b|"
+    r"\btime(?!stamps?\b|out seconds\b)|"
     r"\bslow\b|\blate\b|\bexhaust|\babort|\bcancel|\block(?:ed|s)?\b|\bbusy\b|\bstuck\b|\blost\b|\bwait|"
     r"await|"
     r"\bpoll|\b(?:request|token|lease|session|key) (?:has |is )?expired|"
     # somebody else's answer: a node, a server behind, a database
-    r"\bnodes?\b|https?:|connect|internal|\bserver\b|unexpected|\bstatus\b|response|results?\b|\breply\b|"
+    r"\bnodes?\b|https?:|connect|internal|\bserver\b(?! (?:does not|doesn t) support)|unexpected|"
+    r"\bstatus\b|response|results?\b|\breply\b|"
     r"\banswer|\boutput|callback|webhook|upstream|\bprocess|\bunavailable\b|\bfallback|\battest|\bindex|"
     r"\bsync|"
     r"\bcall\b|\bsimulat|\bestimat|\bcommit|rollback|database|\bstor(?:e|age)\b|\bpersist|\brecorded?\b|"
     r"\bwritten\b|\bsaved?\b|\bcolumn\b|constraint|\bviolat|\btable\b|\bquery\b|prisma|\bsql|redis|"
     r"\bunique\b|"
     r"\brow\b|\bsyntax\b|\bdocument\b|\bpath\b|\bcast\b|\bparam(?:eter)?s\b|\barguments?\b|\binput\b|"
-    r"(?<!typed )(?<!payment )(?<!request )(?<!authorization )(?<!signature )\bdata\b|"
+    r"(?<!typed )(?<!memo )(?<!payment )(?<!request )(?<!authorization )(?<!signature )\bdata\b|"
     # a crash, or a parser that says nothing of whose text it read
     r"unmarshal|\bcharacter\b|looking for|\bline \d|\bin json\b|\bend of\b|\binvalid (?:type|value|length): |"
     r"not a function|not iterable|\bundefined\b|\bnull\b|\bnone ?type\b|\breading\b|\bdefined\b|operand|"

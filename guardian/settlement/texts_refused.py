@@ -40,7 +40,7 @@ REFUSED_RULES = (
     text_rule(
         "domain",
         Sign.REFUSED,
-        r"\bno eip ?712 domain\b|\beip ?712 (?:verification|validation) failed\b",
+        r"\bno eip ?712 domain\b|\beip ?(?:712|2612|3009) (?:verification|validation) failed\b",
         r"\b(?:domain|token|eip ?712)\b.{0,20}\b(?:name|version|domain|separator)\b.{0,30}\b(?:mismatch|"
         r"wrong|invalid|missing|does not match|required)\b",
         r"\b(?:missing|invalid|wrong)\b.{0,12}\b(?:eip ?712|typed data|domain (?:name|separator|version))\b",
@@ -51,7 +51,7 @@ REFUSED_RULES = (
         "signature",
         Sign.REFUSED,
         r"\b(?:invalid|bad|malformed|wrong|missing|incorrect|unrecoverable|non canonical)\b.{0,30}"
-        r"\b(?:signature|signer)\b",
+        r"\b(?:signatures?|signer)\b",
         r"\bsignatures?\b.{0,30}\b(?:invalid|mismatch|does not match|not valid|malformed|incorrect|missing|"
         r"wrong|not from|required|(?:verification|check|validation) fail\w{0,3})\b",
         r"\bsignature (?:could not|couldn t|cannot|can t) be (?:verified|validated|recovered|parsed|"
@@ -69,7 +69,8 @@ REFUSED_RULES = (
         r"\b(?:authorization|authorisation|permit ?2?|payload|signature|voucher|quote|deadline|delegation|"
         r"delegate action|session key|challenge|valid before|valid until|payment|proof|invoice|"
         r"mandate)\b[^:|]{0,30}\b(?:expired|past|over|"
-        r"too (?:soon|close|short)|elapsed|passed)\b|\bexpires? (?:in less than|within|too soon)\b|"
+        r"too (?:soon|close|short)|elapsed|passed|(?:not|n t|t) far enough)\b|\bexpires? (?:in less than|"
+        r"within|too soon)\b|"
         r"\bvalidity (?:window |period )?too \w{4,5}\b",
         r"\bexpired (?:authorization|permit|payload|signature|voucher|quote|deadline)\b|\bvalid before\b",
         payload=True,
@@ -81,7 +82,7 @@ REFUSED_RULES = (
         Sign.REFUSED,
         r"\binsufficient (?:\w{1,12} ){0,3}(?:balance|funds|allowance)\b(?! for (?:rent|transfer))|"
         r"\b(?:balance|allowance|funds)\b"
-        r".{0,12}\b(?:too low|insufficient|below)\b",
+        r".{0,12}\b(?:too low|insufficient|below|not enough)\b",
         r"\bexceeds (?:the )?(?:\w{1,12} ){0,2}(?:balance|allowance)\b|(?<!op )\bunderfunded\b|"
         r"\bdoes not have enough\b|\blow balance\b|\ballowance (?:is )?required\b|\bhas not approved\b",
         r"\bnot enough (?:\w{1,12} ){0,2}(?:funds|balance|tokens|usdc)\b|\binsufficient (?:authorization|"
@@ -113,7 +114,8 @@ REFUSED_RULES = (
         r"\b(?:invalid|wrong|incorrect|insufficient) (?:payment |fee |authorized )?(?:amount|value)\b",
         r"\b(?:mandate|spend(?:ing)?|budget|payment|amount) (?:(?:limit|cap|"
         r"budget) )?(?:would be )?exceeded\b",
-        r"\bminimum (?:payment|price) (?:is|of)\b",
+        r"\bminimum (?:payment|price) (?:is|of)\b|\binvalid settlement amount\b",
+        r"\bexceeds (?:the )?(?:client )?(?:authorized|permitted|approved) (?:amount|value|maximum)\b|"
         r"\bexceeds (?:the )?(?:client )?authorized\b|\b(?:amount|value|fee|"
         r"price)\b.{0,40}\bexceeds?\b.{0,12}"
         r"\b(?:max|maximum|limit|cap)\b",
@@ -138,8 +140,9 @@ REFUSED_RULES = (
         r"facilitator|escrow|service|private key|rpc url)\b.{0,30}\b(?:disabled|not configured|not enabled|"
         r"not deployed|not set|required for)\b",
         r"\bno (?:rpc url|client|signer|relayer|wallet|private key|fee payer)\b.{0,12}\b(?:configured|"
-        r"available|registered)\b|\bno (?:configuration|provider|adapter) (?:found )?for (?:chain|network|"
-        r"asset)\b",
+        r"available|registered)\b|\bno (?:configuration|provider|adapter) "
+        r"(?:found |registered |available )?for (?:the |this |v1 |v2 )?(?:chain|network|asset|"
+        r"scheme)\b(?! events?\b)",
         r"\b(?:merchant|seller|account|payee|product|subscription|plan|tenant)\b.{0,20}\b(?:not registered|"
         r"not approved|disabled|"
         r"suspended|"
@@ -162,7 +165,8 @@ REFUSED_RULES = (
         r"\b(?:scheme|network|chain|asset|token|x402 ?version|kind|payload type|version)\b.{0,60}\b(?:not "
         r"supported|unsupported|not registered|not the registered|mismatch|does not match)\b",
         r"\bno (?:\w{1,12} ){0,2}(?:facilitator|handler|mechanism|scheme)\b.{0,20}\b(?:registered|found|"
-        r"configured)\b|\bonly\b.{0,40}\b(?:is|are) supported\b|\b(?:is|are) not supported\b|"
+        r"configured)\b|\bno (?:facilitator|handler|mechanism) for (?:the |this )?(?:network|asset|scheme)\b|"
+        r"\bonly\b.{0,40}\b(?:is|are) supported\b|\b(?:is|are) not supported\b|"
         r"\bnot (?:yet )?implemented\b|\bno (?:\w{1,12} ){0,2}(?:path|route|handler|method|option|adapter|"
         r"mechanism) (?:matched|matches)\b|"
         r"\bunsupported (?:\w{1,12} )?(?:type|permit|wallet|currency|mint|extension|credential)\b",
@@ -189,13 +193,15 @@ REFUSED_RULES = (
         r"body) validation (?:failed|"
         r"error)\b",
         # Of what was asked, not of what a node answered.
-        r"\b(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:decod|deseriali[sz]|pars|unmarshal)"
-        r"\w{0,4}\b(?!.{0,60}\b(?:response|result|event|logs?|status)\b).{0,60}\b(?:transaction|payload|"
+        r"\b(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:(?:rlp|hex|base64|bcs|"
+        r"xdr) )?(?:decod|"
+        r"deseriali[sz]|pars|unmarshal)"
+        r"\w{0,4}\b(?!.{0,60}\b(?:response|result|event|logs?|status|meta)\b).{0,60}\b(?:transaction|payload|"
         r"payment|header|request|json body|requirements)\b",
         r"\b(?:calldata|payload|request|header) (?:decod\w{1,3}|pars\w{1,3}) (?:failed|error)\b|"
         r"\bdid not match any variant\b.{0,60}\b(?:payload|requirements|request)\b|"
         r"\b(?:could not|couldn t|unable to|failed to) validate (?:the )?(?:request|x402|payload)\b|"
-        r"\berror parsing the body\b",
+        r"\berror parsing the body\b|\bfailed to read (?:the )?request body\b",
         r"\bno (?:transaction|payload|authorization|signature|payment|permit) in (?:the )?(?:payload|request|"
         r"header|body)\b|\btransaction (?:does not contain|contains no|missing fee payer)\b|\btx has no\b",
         r"\bmissing required (?:\w{1,20} ){0,3}(?:fields?|parameter)\b|\bmissing or invalid (?!parameters)\w|"
@@ -215,7 +221,18 @@ REFUSED_RULES = (
         r"\b(?:invalid|malformed) (?:json body|base64)\b|\binvalid nonce (?:format|length)\b|"
         r"\bnonce length\b",
         r"\b(?:invalid|wrong|missing) (?:fee payer|compute)\b|\btoo many instructions\b|"
-        r"\bcompute unit (?:price|limit) too\b|\bnot signed by\b",
+        r"\bcompute unit (?:price|limit) too\b|\bnot signed by\b|\btoo few instructions\b|\b(?:blocked|"
+        r"forbidden|"
+        r"unknown optional) (?:program|instruction)\b|\bno (?:\w{1,16} ){0,3}instructions? found(?= ?\||$)|"
+        r"\bfee payer (?:found |is |must not be )?(?:transferring|included in)\b|"
+        r"\bunknown (?:\w{1,16} ){0,2}signer\b|"
+        r"\binsufficient signatures\b",
+        r"\btransaction (?:targets|signed by) [^|]{1,80}, expected\b|"
+        r"\btransaction call ?data (?:is )?(?:too short|"
+        r"too long|does not|invalid|empty|malformed|missing)\b|\bexpected (?:exactly|at least|at most|"
+        r"between) "
+        r"[^|]{1,20}\binstructions?\b|\binstruction has (?:insufficient|too few|too many|no) accounts\b|"
+        r"\binstruction data too (?:short|long)\b",
         rf"\b{_PARTY}\b.{{0,20}}(?<!\w){_NOT_MATCHING}(?!\w)|\b(?!{_OF_CHAIN})\w{{1,20}} mismatch\b",
         rf"\b{_PARTY}\b.{{0,20}}\b(?:is )?(?:invalid|incorrect|empty|zero|malformed|not (?:a )?valid)\b|"
         rf"\b{_PARTY}\b.{{0,40}}\bexpected\b.{{1,80}}\b(?:got|received|found|actual)\b",
@@ -235,7 +252,8 @@ REFUSED_RULES = (
         r"\bnot (?:permitted|allowed|accepted)\b|\bcannot (?:include|contain|be (?:the |a )?(?:payer|source|"
         r"authority|zero|empty|recipient|negative))\b",
         r"\brefus(?:e|es|ed|ing) to settle\b|\bno transfer meets\b|\b(?:delegation|session key|wallet|"
-        r"token account|access key) (?:is )?not found\b",
+        r"token account|access key|escrow account|payment channel|mandate|quote|"
+        r"token mint) (?:is )?not found\b",
         payload=True,
     ),
     text_rule(

@@ -12,7 +12,7 @@ SENT_RULES = (
         "hash",
         Sign.SENT,
         r"\b(?:transactions?|txn?|user ?op|op) ?(?:hash|id)\b(?! (?:is )?(?:missing|required))",
-        r"\bwith hash\b",
+        r"\bwith hash\b|\b(?:sent|submitted|sending|submitting) anyway\b",
         r"\bhash 0x",
         r"/tx/|\bexplorer\b|\b\w{2,12}scan\.\w{2,4}/",
     ),
@@ -41,6 +41,8 @@ SENT_RULES = (
         r"\bpending\b(?! (?:nonce|state)\b)|\bin ?flight\b|\bin progress\b|\bstill processing\b",
         r"\b(?:un)?finali[sz]\w*\b|\binclusion\b|\breorg\w*\b|\borphaned\b",
         r"\bin (?:a |the )?block\b|\bblock height exceeded\b|\bblock ?hash (?:has )?expired\b",
+        # Solana's answer to the question what became of a transaction.
+        r"\btransaction version \(?\w{1,8}\)? is not supported\b|\bmax supported transaction version\b",
         r"\bnot in the chain\b|\bon ?chain (?:fail|revert|error|status|result|execution|transaction|tx)\w*",
         r"\b(?:fail|revert|execut|settl|land|us)\w* on ?chain\b|\blanded\b",
         # What is found out about a transfer is found out after it.
