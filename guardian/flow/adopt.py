@@ -14,7 +14,6 @@ from guardian.flow.watch import Watch
 from guardian.settlement.record import AGENT, Settlement
 from guardian.settlement.states import Money, MoneyEvent
 
-
 Before = Callable[[Settlement], Awaitable[Sequence[Settlement]]]
 
 OPEN_PURCHASE = {

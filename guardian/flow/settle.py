@@ -150,11 +150,11 @@ class SettleFlow:
 
     async def _claim(self, live: Live, payment: Payment, call: Call, network: InForce) -> bool:
         """Write the record, or attach to the one there is. True: another payment stands before it."""
+        if not live.claimed:  # before the lock: what was left behind may be this very record
+            await self.purchases.none_left_behind(self._record(payment, call.body, network))
         async with live.claiming:
             if not live.claimed:
-                fresh = self._record(payment, call.body, network)
-                await self.purchases.none_left_behind(fresh)
-                claim = await self._parts.store.claim(fresh)
+                claim = await self._parts.store.claim(self._record(payment, call.body, network))
                 live.record, live.claimed = claim.record, True
                 live.driven = claim.record.owner != self._parts.replica  # another replica drives it
             if live.record.money in OPEN and not live.headers:

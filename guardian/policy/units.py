@@ -44,7 +44,6 @@ class Amount:
         whole = int(exact)
         return whole + (exact > whole)
 
-
     def exceeds(self, other: "Amount") -> bool:
         """Whether it is more; never where one counts dollars and the other atomic units."""
         if self.atomic is not None and other.atomic is not None:

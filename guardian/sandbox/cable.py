@@ -104,7 +104,7 @@ class Cable:
             finally:
                 self._writers.discard(back)
                 _reset(back)
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # the other end has gone, or the cable is put away
             return
         finally:
             self._writers.discard(writer)

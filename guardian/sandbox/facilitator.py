@@ -31,6 +31,7 @@ import os
 import secrets
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, field
@@ -193,7 +194,7 @@ class SandboxFacilitator:
         if operation not in OPERATIONS:
             return dialects.as_json(404, detail="Not Found")
         request = Request.read(body)
-        self.counters.add(operation, request.nonce)
+        self.counters.add(operation, request.nonce, f"{fault.mode} {fault.when} {time.time():.3f}")
         await asyncio.sleep(fault.delay_s)
         if operation == "settle":
             return await self._settle(request, fault)
