@@ -129,7 +129,7 @@ class Purchases:
     async def _paid_by(self, live: Live, first: Live, payment: Payment, call: Call) -> bool:
         """Hand out the first payment's success; only to whoever holds the payer's key."""
         async with self._flow.alone_with(first) as alone:
-            if not alone or first.handed_out:
+            if not alone or first.handed_out or not first.paid:
                 return False
             if not await self._signatures.proven_anew(payment, call):
                 await call.answer(200, (), answers.unproven(live.record))

@@ -254,6 +254,8 @@ class SettleFlow:
 
     async def _hand_out(self, live: Live, payment: Payment, call: Call) -> None:
         async with self.alone_with(live) as alone:
+            if alone and not (live.paid or live.handed_out):  # taken up meanwhile, and in doubt there
+                return await self._not_known(live, call, "another replica has it in doubt")
             if not alone or live.handed_out or not await self._signatures.proven(live.record, payment):
                 self._parts.telemetry.duplicate(live.record.network)
                 await call.answer(200, (), answers.duplicate(live.record))

@@ -286,6 +286,7 @@ OTHER_CURVE = ec.generate_private_key(ec.SECP384R1()).private_bytes(
         OTHER_CURVE.decode(),
         "-----BEGIN EC PRIVATE KEY-----",
     ],
+    ids=["word", "short", "cut off", "garbled", "other curve", "head alone"],
 )
 def test_what_is_no_key_of_cdps_is_refused_without_showing_it(secret: str) -> None:
     said = refusal(CDP, {"KEY_ID": KEY_ID, "KEY": secret})
