@@ -4,6 +4,7 @@ The second authorization is answered with the first one's transaction and never 
 its own way once the first is proven not to have paid, or has bought its own delivery.
 """
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,15 @@ from guardian.flow.parts import Call, Generation, Parts, log
 from guardian.flow.signatures import Signatures
 from guardian.settlement.purchase import same_purchase
 from guardian.settlement.record import FACILITATOR, Settlement
-from guardian.settlement.states import IN_DOUBT, AnswerEvent
+from guardian.settlement.states import IN_DOUBT, PAID, AnswerEvent
 from guardian.wire.payment import Payment
 
 if TYPE_CHECKING:
     from guardian.flow.settle import SettleFlow
 
-LOOKS = 5
-"""At payments of a purchase that other replicas have under way: each finds more of them, or one gone."""
+LOOKS, LOOK_AGAIN_S = 30, 0.1
+"""At payments of a purchase that other replicas have under way: each finds more of them, or one gone, or
+one that is just being answered."""
 
 UNWATCHED_LIFE_S = 300.0
 """How long an unwatched payment in doubt stands before others when it names no expiry: the SDKs'
@@ -75,12 +77,13 @@ class Purchases:
         """
         living = {self._parts.replica}
         for _ in range(0 if self._flow.replicas.alone else LOOKS):
-            found = await self._parts.store.under_way(
-                fresh.network, fresh.payer, fresh.pay_to, fresh.asset, fresh.amount
-            )
-            of = {one.owner for one in found if one.key != fresh.key and same_purchase(one, fresh)} - living
-            if not of:
+            found = await self._parts.store.under_way(fresh)
+            beside = [one for one in found if one.key != fresh.key and same_purchase(one, fresh)]
+            of = {one.owner for one in beside} - living
+            if not of and not any(one.money in PAID and one.transaction for one in beside):
                 return
+            if not of:  # it is being handed out, or its caller was told something else: its record will say
+                await asyncio.sleep(LOOK_AGAIN_S)
             for owner in of:
                 if await self._flow.replicas.outlives(owner):
                     living.add(owner)

@@ -157,6 +157,8 @@ class SettleFlow:
                 claim = await self._parts.store.claim(self._record(payment, call.body, network))
                 live.record, live.claimed = claim.record, True
                 live.driven = claim.record.owner != self._parts.replica  # another replica drives it
+            elif not live.driven and live.record.money in (Money.IDLE, Money.PENDING):
+                await live.refresh()  # attached from a list, whose word may be older than what was told
             if live.record.money in OPEN and not live.headers:
                 live.headers, live.only, live.generation = call.headers, call.only, call.generation
             if self._may_begin_again(live, payment):

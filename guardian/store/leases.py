@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 
 from guardian.settlement.record import Settlement
-from guardian.wire.names import Address, Network
 
 
 class Leases:
@@ -55,9 +54,7 @@ class OneProcess:
     def __init__(self) -> None:
         self._leases = Leases()
 
-    async def under_way(
-        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
-    ) -> list[Settlement]:
+    async def under_way(self, like: Settlement) -> list[Settlement]:
         """Of other processes: none."""
         return []
 

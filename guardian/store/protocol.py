@@ -102,11 +102,9 @@ class Store(Protocol):
     ) -> list[Settlement]:
         """Records of one purchase that are in doubt, or paid and not accepted, oldest first."""
 
-    async def under_way(
-        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
-    ) -> list[Settlement]:
-        """Records of one purchase that settlement.purchase.is_under_way, oldest first; where no other
-        process can use the store, none."""
+    async def under_way(self, like: Settlement) -> list[Settlement]:
+        """Other records of the same purchase that settlement.purchase.is_under_way, oldest first; where no
+        other process can use the store, none."""
         ...
 
     async def page(

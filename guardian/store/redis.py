@@ -17,7 +17,16 @@ from guardian.settlement.purchase import blocks, is_disposable, is_under_way, is
 from guardian.settlement.record import Settlement
 from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, is_open
 from guardian.store.redis_fit import check_servers
-from guardian.store.redis_keys import Bucket, Keys, as_idle, entry_blocks, places, purchase_of, token_of
+from guardian.store.redis_keys import (
+    Bucket,
+    Keys,
+    as_idle,
+    entry_blocks,
+    entry_stands_beside,
+    places,
+    purchase_of,
+    token_of,
+)
 from guardian.store.redis_link import Link, unavailable
 from guardian.store.redis_look import disagreements, look_at_whole, pairs, scan
 from guardian.store.redis_news import News
@@ -186,11 +195,17 @@ class RedisStore:
     ) -> list[Settlement]:
         return await self._purchase((network, payer, pay_to, asset, amount))
 
-    async def under_way(
-        self, network: Network, payer: Address, pay_to: Address, asset: Address, amount: int
-    ) -> list[Settlement]:
-        entries = await self._entries((network, payer, pay_to, asset, amount))
-        return _oldest_first(record for record in entries if is_under_way(record))
+    async def under_way(self, like: Settlement) -> list[Settlement]:
+        purchase = purchase_of(like)
+        buckets = self._keys.of_purchase(like.network, like.payer)
+        found = await self._link.ask([("HGETALL", bucket.purchase(purchase)) for bucket in buckets])
+        keys = [
+            key.decode()
+            for entries in found
+            for key, entry in entries.items()
+            if entry_stands_beside(entry.decode(), like.resource) and key != like.key.encode()
+        ]
+        return _oldest_first(record for record in await self._records(keys) if is_under_way(record))
 
     async def _purchase(self, purchase: tuple[str, str, str, str, int]) -> list[Settlement]:
         entries = await self._entries(purchase)

@@ -158,6 +158,12 @@ def as_idle(record: Settlement) -> Settlement:
     return msgspec.structs.replace(record, money=Money.IDLE)
 
 
+def entry_stands_beside(entry: str, resource: str) -> bool:
+    """Whether an entry of a purchase's hash is of one for `resource` that blocks nobody: under way."""
+    named = entry[1:]
+    return entry[0] == "0" and (named == resource or not named or not resource)
+
+
 def entry_blocks(entry: str, resource: str) -> bool:
     """Whether an entry of a purchase's hash, `1` or `0` and the resource, blocks one for `resource`.
     The claim's script asks the same."""

@@ -363,3 +363,24 @@ def test_a_repeat_at_the_replica_that_watches_for_another_one_is_not_sent_again(
         assert len(pair.sent) == 1
 
     Pair(url, waiting).play(script)
+
+
+def test_a_list_that_was_read_before_the_answer_sends_nothing_again(url: str) -> None:
+    async def script(pair: Pair) -> None:
+        body, leader = signed_payment(1), pair.leader.guardian
+        other = pair.other.guardian
+        waiting = asyncio.create_task(pair.other.settle(body))
+        await pair.until(lambda: pair.sent)
+        (old,) = await leader.parts.store.open_records()
+        pair.going_on.set()
+        assert (await waiting).heard["success"] is True
+        await pair.until(lambda: not len(other.settle.lives))
+        await other.settle.lives.attach(old)
+        again = await pair.other.settle(body)
+        assert again.heard["errorReason"] == "duplicate_settlement"
+        assert len(pair.sent) == 1
+
+    going_on = asyncio.Event()
+    pair = Pair(url, going_on)
+    pair.going_on = going_on  # type: ignore[attr-defined]
+    pair.play(script)
