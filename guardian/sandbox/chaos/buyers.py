@@ -114,7 +114,12 @@ class Buyers:
 
         async def ask(nonce: str) -> tuple[str, Call]:
             async with turns:
-                return nonce, await self._settle(nonce, random.Random(nonce))
+                for _ in range(ATTEMPTS):
+                    call = await self._settle(nonce, random.Random(nonce))
+                    if call.kind == "answered" and call.status == 200 and not _says_open(call):
+                        break
+                    await asyncio.sleep(1.0)
+                return nonce, call
 
         async with httpx.AsyncClient(timeout=CLIENT_TIMEOUT_S) as self._http:
             return dict(await asyncio.gather(*(ask(nonce) for nonce in nonces)))

@@ -225,8 +225,14 @@ def _orphans(facts: Facts, heard: Mapping[str, Sequence[Call]], judgement: Judge
 def _hung_up(facts: Facts, nonce: str, record: Record) -> bool:
     """The success was written at the moment at which its caller left, or its process was ended."""
     told = [event["at"] for event in record["events"] if event["name"] == "delivered"]
-    ends = [call.ended for call in facts.calls if call.nonce == nonce and call.kind in ("left", "broken")]
-    return any(abs(at - end) <= AT_ONCE_S for at in told for end in ends)
+    calls = [call for call in facts.calls if call.nonce == nonce and call.kind in ("left", "broken")]
+    # By the wall clock, or by the time since the beginning: that of its replica may have been stepped.
+    spans = [(call.ended, call.ended - call.begun) for call in calls]
+    return any(
+        abs(at - ended) <= AT_ONCE_S or abs(at - record["created_at"] - lasted) <= AT_ONCE_S
+        for at in told
+        for ended, lasted in spans
+    )
 
 
 def _trail(record: Record) -> str:
