@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 import httpx
+import msgspec
 
 from guardian import errors
 from guardian.facilitator.connections import Answer, Connections, head_of, request_of, too_large
@@ -35,8 +36,7 @@ DECODED_BY_HTTPX = frozenset({b"gzip", b"deflate"})
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A whole reply; content-encoding undone, hop-by-hop headers and content-length removed."""
 
     status: int

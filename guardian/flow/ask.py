@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from guardian.errors import NotSent, ReplyLost
 from guardian.facilitator.circuit import CircuitKey, Ticket
@@ -38,8 +39,7 @@ NOBODY_NOW = {
 """What is left where nobody may be asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(msgspec.Struct, frozen=True):
     """What an attempt, or a round of attempts, gave. sent: whether anything has left so far."""
 
     verdict: Verdict
@@ -59,8 +59,7 @@ class Tried:
         return retry_after_s(self.headers, now) or 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True):
     """What is asked of a facilitator. headers and body as the caller sent them.
 
     key: of the payment. timeout_s: None for the settlement timeout in force at the facilitator that is

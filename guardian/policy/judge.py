@@ -7,8 +7,11 @@ what speaks for a broadcast is not overruled (law 1). What came before is applie
 and whatever an action asks for, a doubt is watched, answered as pending and never sent again (law 6).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from guardian.policy.rules import (
     Action,
@@ -42,8 +45,7 @@ class Shadow:
     would: str
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(msgspec.Struct, frozen=True):
     """The verdict; the act rule that was applied, `default`, or nothing; and rules not applied."""
 
     verdict: Verdict

@@ -4,10 +4,10 @@ Models and matching only, pure. What a rule may not say is refused in lawful.py;
 built-in classification meet is decided in judge.py.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal
 
+import msgspec
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from guardian.policy.section import Section
@@ -74,8 +74,7 @@ class Mode(StrEnum):
     SHADOW = "shadow"
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """One attempt as a rule sees it. status and body: of the reply, 0 and empty without one; profile:
     where it is not the facilitator's own; network: CAIP-2; detail: the transport's own words where no
     reply came."""
@@ -91,8 +90,7 @@ class Heard:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(msgspec.Struct, frozen=True):
     """What a reply says, taken apart once for all rules. status: 0 without a reply; shape: None without
     one; texts: in lower case, white space as one blank."""
 

@@ -12,9 +12,9 @@ a 2xx without an answer, a status of waiting, a page in the place of a 5xx answe
 """
 
 import re
-from dataclasses import replace
 
 import orjson
+from msgspec.structs import replace
 
 from guardian.settlement.reasons import ERROR_TYPES, REASONS, Reason
 from guardian.settlement.saying import Saying, Shape, named, read_saying, shown

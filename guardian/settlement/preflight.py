@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
+import msgspec
+
 from guardian.wire.fields import found as shown
 from guardian.wire.networks import Domain, dollar_decimals
 from guardian.wire.payment import Method, Payment
@@ -40,8 +42,7 @@ class Check(StrEnum):
     UNSUPPORTED = "unsupported"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What the checks measure a payment against; None: not known or not limited.
 
     now: Unix seconds. table, contract: the EIP-712 domain of the payment's asset, by the token table

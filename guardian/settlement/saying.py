@@ -6,9 +6,9 @@ because a sign of a broadcast counts wherever it stands. Tolerant and bounded; n
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 
+import msgspec
 import orjson
 
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
@@ -72,8 +72,7 @@ class Shape(Enum):
     OTHER = auto()  # plain text, or JSON that is no object
 
 
-@dataclass(frozen=True, slots=True)
-class Saying:
+class Saying(msgspec.Struct, frozen=True):
     """listed: the listed reason that the body names, the most doubtful one where it names several;
     text: every string of the body, listed reasons taken out; transaction: a hash, wherever it stands;
     error_type: a generic one of `ERROR_TYPES`; wrapped: another facilitator reply quoted in this one."""

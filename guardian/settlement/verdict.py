@@ -1,8 +1,10 @@
 """What one reply of a facilitator means: the words that classification hands out. No I/O, no clock."""
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 
 class Operation(StrEnum):
@@ -42,8 +44,7 @@ IN_DOUBT = frozenset({Outcome.SETTLEMENT, Outcome.UNKNOWN})
 """On settle: may have moved money, so nothing is sent again and nobody is told that it failed (law 1)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """One reply, classified, and what follows from it.
 
     rule: which rule decided, of a bounded set (safe as a label); reason: the facilitator's own, listed

@@ -18,11 +18,6 @@ from guardian.store.schema import BUSY_TIMEOUT_S
 TURN_LIMIT = 100
 """Short writes in one turn of the loop: a millisecond, then everybody else has a turn."""
 
-MANY = 6
-GATHER_S = 0.001
-"""Where so many wrote together, the next ones wait this long for company: a commit costs as much as
-ten writes, and a crowd does not notice. Who writes alone never waits."""
-
 PATIENCE_S = 0.01
 """How long writes for which nobody waits may wait for one that somebody waits for: they then cost no
 commit of their own. What a crash may lose grows from the some 2 ms of a commit by so much: a success that
@@ -116,10 +111,7 @@ class Writer:
         done, self._done = self._done, []
         for future, outcome in done:
             self._waiting.resolve(future, (None, committed[1]) if committed[1] else outcome)
-        if len(done) >= MANY:
-            self._loop.call_later(GATHER_S, self._go_on)
-        else:
-            self._go_on()
+        self._go_on()
 
     def _go_on(self) -> None:
         if not (self._short or self._long):

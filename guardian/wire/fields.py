@@ -33,6 +33,16 @@ _SECRET = re.compile(r"[0-9A-Za-z+/=_-]{67,}")  # longer than a hash or an addre
 _UNGUARDED = frozenset({"extensions", "resource", "outputSchema"})
 """Parts that never decide about money; keys may repeat there, the facilitator gets them as they are."""
 
+_SPELLINGS = frozenset(
+    (
+        *("x402Version", "paymentPayload", "paymentRequirements", "payload", "accepted", "resource"),
+        *("extensions", "scheme", "network", "asset", "amount", "maxAmountRequired", "payTo"),
+        *("maxTimeoutSeconds", "extra", "description", "mimeType", "outputSchema", "signature"),
+        *("authorization", "from", "to", "value", "validAfter", "validBefore", "nonce"),
+    )
+)
+"""How the SDKs spell what nearly every body has; of all keys no two differ in case only."""
+
 
 def parse_body(body: bytes) -> Json:
     """The body as an object without repeated keys in what matters for money; raises BadPayment."""
@@ -55,7 +65,7 @@ def parse_body(body: bytes) -> Json:
 
 def refuse_twins(parent: Json, path: str) -> None:
     """Raise BadPayment for keys that differ in case only: Go's JSON decoder takes either for the other."""
-    if len(set(map(str.casefold, parent))) == len(parent):
+    if parent.keys() <= _SPELLINGS or len(set(map(str.casefold, parent))) == len(parent):
         return
     seen: set[str] = set()
     for key in parent:

@@ -7,9 +7,9 @@ JSON of `paymentPayload.payload` stands in (OPAQUE).
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
 
+import msgspec
 import orjson
 
 from guardian.errors import BadPayment
@@ -46,8 +46,7 @@ class Method(StrEnum):
     OPAQUE = "opaque"
 
 
-@dataclass(slots=True)
-class Signed:
+class Signed(msgspec.Struct):
     """One authorization as its scheme writes it; see `Payment` for the fields."""
 
     method: Method
@@ -56,7 +55,7 @@ class Signed:
     nonce: Nonce = _NO_NONCE
     valid_after: int | None = None
     valid_before: int | None = None
-    signature: str = field(default="", repr=False)
+    signature: str = ""
     signature_hash: str = ""
     to: str = ""
     value: int | None = None

@@ -5,7 +5,8 @@ What identifies a payment by scheme lives in `identity`, how a field is read in 
 """
 
 import hashlib
-from dataclasses import dataclass, field
+
+import msgspec
 
 from guardian.errors import BadPayment
 from guardian.wire.fields import (
@@ -33,8 +34,7 @@ MAX_SECONDS = 2**53
 """Bound for `maxTimeoutSeconds`: what a float in seconds holds exactly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
     """One payment, read from a request.
 
     key: the identity, by method:
@@ -68,7 +68,7 @@ class Payment:
     valid_after: int | None
     valid_before: int | None
     max_timeout_s: int | None
-    signature: str = field(repr=False)
+    signature: str
     signature_hash: str
     domain_name: str
     domain_version: str
@@ -78,6 +78,10 @@ class Payment:
     payment_id: str
     authorization_to: str
     authorization_value: int | None
+
+    def __repr__(self) -> str:
+        """Without the signature, which is as good as money until it is used."""
+        return f"Payment({self.id}, {self.key})"
 
 
 def read_payment(body: bytes) -> Payment:

@@ -6,7 +6,6 @@ Writing gives bodies with every key that an SDK of either version demands.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -44,8 +43,7 @@ _NETWORK = ("network", "networkId")
 _PAYER = ("payer",)
 
 
-@dataclass(frozen=True, slots=True)
-class SettleReply:
+class SettleReply(msgspec.Struct, frozen=True):
     """success: None where the reply does not say. transaction: "" where none is named; a hash found in
     free text is a hint like any other reported one."""
 
@@ -58,8 +56,7 @@ class SettleReply:
     payer: str
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReply:
+class VerifyReply(msgspec.Struct, frozen=True):
     """is_valid: None where the reply does not say."""
 
     well_formed: bool

@@ -7,8 +7,9 @@ was signed, and then the asset is unknown, because EIP-3009 does not name it in 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import msgspec
 import orjson
 
 from guardian.errors import BadPayment
@@ -96,7 +97,7 @@ def _read(text: bytes, offers: Sequence[Offer]) -> Payment:
         return payment
     key = payment.key.replace(f"/{_UNKNOWN_ASSET}/", "//", 1)
     id = "pay_" + hashlib.sha256(key.encode()).hexdigest()[:32]
-    return replace(payment, asset=Address(""), key=key, id=id)
+    return msgspec.structs.replace(payment, asset=Address(""), key=key, id=id)
 
 
 def _read_with(wrapper: Json, terms: Json) -> Payment:
