@@ -67,6 +67,7 @@ class Replicas:
         self._parts = parts
         self._store = parts.store
         self._led: set[str] = set()
+        self._leading = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
         self._alive: frozenset[str] = frozenset()
         self._heard_at: dict[str, float] = {}
@@ -248,12 +249,17 @@ class Replicas:
         if leads is not (network in self._led):
             (self._led.add if leads else self._led.discard)(network)
             log.info("watching" if leads else "no longer watching", extra={"network": network})
+            self._do(self._follow())  # it takes a while to begin with many, and the lease is short
+
+    async def _follow(self) -> None:
+        """Watch where this replica leads by now, and nowhere else."""
+        async with self._leading:
             await self.lead(frozenset(self._led))
 
     async def _lose_all(self) -> None:
         """Without the store nobody knows who leads: better nobody than two for long."""
         self._led.clear()
-        await self.lead(frozenset())
+        await self._follow()
 
     async def _look(self) -> None:
         while True:
@@ -265,7 +271,7 @@ class Replicas:
         self._alive = await self._holders() | {self._parts.replica}
         if taken := await self.take_up(self._alive):
             log.info("taken up from a replica that has gone", extra={"records": taken})
-        await self.lead(frozenset(self._led))
+        await self._follow()
 
     async def _holders(self) -> frozenset[str]:
         return frozenset((await self._store.holders("replica/")).values())

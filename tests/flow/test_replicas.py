@@ -212,6 +212,32 @@ def test_another_replica_watches_within_two_blocks_of_the_leaders_death(url: str
     Pair(url, LOST).play(script)
 
 
+def test_the_watcher_keeps_its_lease_while_it_begins_with_much_that_is_open(url: str) -> None:
+    async def script(pair: Pair) -> None:
+        leader, other = pair.leader, pair.other
+        of_the_other, store = other.guardian.settle.replicas, other.guardian.parts.store
+        begun, going_on, asked = asyncio.Event(), asyncio.Event(), 0
+
+        async def begin(networks: object) -> None:
+            begun.set()
+            await going_on.wait()
+
+        async def lease(name: str, holder: str, ttl_s: float) -> Any:
+            nonlocal asked
+            asked += name.startswith("watch/")
+            return await ask(name, holder, ttl_s)
+
+        ask, of_the_other.lead = store.lease, begin
+        await leader.guardian.settle.replicas.stop()
+        await begun.wait()
+        store.lease = lease  # type: ignore[method-assign]
+        await pair.until(lambda: asked >= replicas.BEATS_PER_LEAD)
+        assert await store.holders("watch/")
+        going_on.set()
+
+    Pair(url, settled()).play(script)
+
+
 def test_a_caller_at_each_replica_and_an_unused_nonce_make_one_resend(url: str) -> None:
     async def script(pair: Pair) -> None:
         body = signed_payment()
