@@ -24,6 +24,9 @@ PAGE_BYTES = 8192
 """Of a new file: a record with its request takes 2 to 3 kB, so that smaller pages hold one each, and a
 commit writes page by page, at two system calls each. Larger ones cost more where an index is touched."""
 
+SQLITE_FAULTS = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file raises: SQLite's own message may quote a name that is no text any more."""
+
 FAULTS_TOLD = 20
 """Of a damaged file: it is restored whole, not line by line."""
 
@@ -113,7 +116,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         os.chmod(path, 0o600)
         connection = _connect(path)
-    except (OSError, sqlite3.Error) as exc:
+    except (OSError, *SQLITE_FAULTS) as exc:
         raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
@@ -127,7 +130,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_spill = OFF")
         connection.execute("PRAGMA fullfsync = ON")  # macOS, where fsync alone stops at the drive
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
-    except sqlite3.Error as exc:
+    except SQLITE_FAULTS as exc:
         connection.close()
         raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
     except StoreUnavailable:
@@ -141,7 +144,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
     try:
         connection = _connect(path)
         connection.execute("PRAGMA query_only = ON")
-    except sqlite3.Error as exc:
+    except SQLITE_FAULTS as exc:
         raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
     return connection
 
@@ -154,7 +157,7 @@ def check_readable(path: Path) -> None:
     try:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-    except sqlite3.Error as exc:
+    except SQLITE_FAULTS as exc:
         raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
     finally:
         connection.close()
@@ -178,7 +181,7 @@ def look_at_file(path: Path) -> Condition:
     try:
         faults = [f"the file: {line}" for line in asked(f"integrity_check({FAULTS_TOLD})") if line != "ok"]
         (version,), (journal,), (pages,) = asked("user_version"), asked("journal_mode"), asked("page_count")
-    except sqlite3.Error as exc:
+    except SQLITE_FAULTS as exc:
         raise StoreUnavailable(f"{path}: cannot be read: {exc}") from exc
     finally:
         connection.close()

@@ -13,7 +13,7 @@ from typing import Any
 
 from guardian.errors import StoreUnavailable
 from guardian.store.lane import Lane, Outcome, T, Waiting, Work, outcome_of
-from guardian.store.schema import BUSY_TIMEOUT_S
+from guardian.store.schema import BUSY_TIMEOUT_S, SQLITE_FAULTS
 
 TURN_LIMIT = 100
 """Short writes in one turn of the loop: a millisecond, then everybody else has a turn."""
@@ -72,7 +72,7 @@ class Writer:
         """Begin at once where nobody else has the file's lock; else the thread waits for it."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error:
+        except SQLITE_FAULTS:
             self._lane.start(_begin_patiently, self._write)
         else:
             self._write((None, None))
@@ -97,12 +97,12 @@ class Writer:
         self._done.append((future, outcome))
 
     def _commit(self, connection: sqlite3.Connection) -> None:
-        """The thread's turn: long writes, and the disk. Raises sqlite3.Error when nothing was written."""
+        """The thread's turn: long writes, and the disk. Raises SQLITE_FAULTS when nothing was written."""
         for _ in range(len(self._long)):
             self._work_off(self._long)
         try:
             connection.execute("COMMIT")
-        except sqlite3.Error:
+        except SQLITE_FAULTS:
             _roll_back(connection)
             raise
 
@@ -144,6 +144,6 @@ def _roll_back(connection: sqlite3.Connection) -> None:
     try:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    except sqlite3.Error:
+    except SQLITE_FAULTS:
         # The next BEGIN fails then, and with it every write: closed, never half written.
         return
