@@ -17,7 +17,7 @@ help: ## This list
 install: $(STAMP) ## Build .venv with the guardian, the sandbox and the test tools
 
 test: $(STAMP) ## Run the tests (ARGS="-k settle" picks some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff check, ruff format --check, mypy
 	$(BIN)/ruff check .
