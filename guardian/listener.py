@@ -1,16 +1,45 @@
-"""What uvicorn's HTTP server lacks for a proxy: trailers after an answer, an answer's own Date, and
-answers that leave in one piece.
+"""What uvicorn's HTTP server lacks for a proxy: trailers after an answer, an answer's own Date, answers that
+leave in one piece, and bounds to what one connection, or all of them together, may take.
 
 Nothing here knows what is proxied.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from guardian.edge.agent_plane import LET_GO
 
 TRAILERS = "http.response.trailers"
 """ASGI's extension; see https://asgi.readthedocs.io/en/latest/extensions.html."""
+
+MAX_CONNECTIONS = 10_000
+KEEP_ALIVE_S = 75
+"""Longer than the clients' own pools keep a connection, so that it is not us who closes one in use."""
+
+MAX_HEAD_BYTES = 512 * 1024
+"""Payments of some 20 kB may travel in a header; the parser has no limit of its own, so one caller
+could fill the memory."""
+
+MAX_TARGET_BYTES = 32 * 1024
+"""Path and query; decoding half a megabyte of percent signs would hold everybody for a tenth of a second."""
+
+MAX_HEADERS = 256
+"""Browsers send some 30, a chain of proxies adds a dozen."""
+
+MAX_PIPELINED = 16
+"""Requests that may wait behind the one that is being answered; a kilobyte holds fifty small ones."""
+
+MAX_HELD_BYTES = 256 * 1024 * 1024
+"""Heads and bodies of everything that is being answered: 10,000 callers with 25 kB each."""
+
+HEAD_TIMEOUT_S = 15.0
+"""From the first byte of a head to its last one: three lost packets in a row still fit in."""
+
+WRITE_TIMEOUT_S = 60.0
+"""A caller that takes no more bytes for so long has gone, whatever its system says."""
 
 
 class Joining:
@@ -86,3 +115,174 @@ class ProxyCycle(RequestResponseCycle):
             self.transport.write(b"0\r\n" + lines + b"\r\n")
             self.chunked_encoding, self.expected_content_length = False, 0
         await super().send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class ListenerConfig(uvicorn.Config):
+    """What the connections of one listener share. held_bytes: of requests that are being answered."""
+
+    max_connections = MAX_CONNECTIONS
+    held_bytes = 0
+
+
+class Bounded(ProxyProtocol):
+    """One connection that cannot hold more memory, or hold it for longer, than a sound one needs.
+
+    What is refused here reached nobody. While a request is being answered nothing else is written: a
+    caller would read it as the answer to its payment. Each request's scope has the extension LET_GO: who
+    passes a body on as it comes tells with it what is held no longer.
+    """
+
+    config: ListenerConfig
+    _in_head = True
+    _unmoved = 0
+    """Bytes since the parser last got on: of a head, of a trailer, of what no request begins with."""
+    _held = 0
+    _in_body = False
+    """Of the bytes that are being parsed, all belong to a request that had begun before."""
+    _body = 0
+    """How many of them are its body, and held for whoever answers it."""
+    _late: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _silent = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller; it may be one too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.config.max_connections:
+            return self._turn_away(b"503 Service Unavailable", b"Too many connections.")
+        self._expect_head(KEEP_ALIVE_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end."""
+        super().connection_lost(exc)
+        self._release()
+        self._cancel_late()
+        if self._stalled is not None:
+            self._stalled.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, then look at what that leaves unfinished."""
+        if self._silent:
+            self._silent = False
+            self._cancel_late()
+        self._held += len(data)
+        self.config.held_bytes += len(data)
+        self._in_body, self._body = not self._in_head, 0
+        super().data_received(data)
+        if self._in_body:
+            self._let_go(len(data) - self._body)  # the sizes of chunks, and what nobody waits for
+        if self.transport.is_closing():
+            return
+        self._unmoved += len(data)
+        if self._unmoved > MAX_HEAD_BYTES:
+            self._turn_away(b"431 Request Header Fields Too Large", b"The request's head is too large.")
+        elif self.config.held_bytes > MAX_HELD_BYTES:
+            self._turn_away(b"503 Service Unavailable", b"Too much at once; send this again later.")
+        elif self._late is None and (self._in_head or not self._answering):
+            self._expect_head(HEAD_TIMEOUT_S)
+
+    @property
+    def _answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    # -- what the parser tells
+
+    def on_url(self, url: bytes) -> None:
+        """The request's target, or a part of it."""
+        if len(self.url) + len(url) > MAX_TARGET_BYTES:
+            raise ValueError("too long a target")
+        super().on_url(url)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head, self._in_body, self._unmoved = True, False, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header. One that comes after the body is dropped: a proxy in front did not look at it."""
+        if not self._in_head:
+            return
+        if len(self.headers) >= MAX_HEADERS:
+            raise ValueError("too many headers")  # the parser gives up, and the caller hears 400
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The body begins."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests at once")
+        self._in_head = False
+        self._cancel_late()
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.transport = cast(asyncio.Transport, Joining(self.transport, self.loop))
+            self.scope["extensions"][LET_GO] = self._let_go  # type: ignore[assignment]
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._unmoved = 0
+        if self._answering:
+            self._body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._unmoved = 0
+        super().on_message_complete()
+
+    # -- what the server tells
+
+    def on_response_complete(self) -> None:
+        """An answer is written."""
+        self._release()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The caller takes no more bytes."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(WRITE_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It takes them again."""
+        super().resume_writing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        self._turn_away(b"400 Bad Request", msg.encode("ascii"))
+
+    def _turn_away(self, status: bytes, text: bytes) -> None:
+        """Say why, if what is written now is read as the answer to what is wrong; then close."""
+        cycle = self.cycle
+        if self._answering and (self.pipeline or not cycle.more_body or cycle.response_started):
+            return self.transport.close()
+        length = b"content-length: %d" % len(text)
+        head = (b"HTTP/1.1 " + status, b"content-type: text/plain", length, b"connection: close", b"", text)
+        self.transport.write(b"\r\n".join(head))
+        self.transport.close()
+
+    def _expect_head(self, limit_s: float) -> None:
+        self._late = self.loop.call_later(limit_s, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        self._late = None
+        if self._answering:  # it is the guardian that takes its time
+            return self._expect_head(HEAD_TIMEOUT_S)
+        if self._in_head and not self._silent:
+            return self._turn_away(b"408 Request Timeout", b"The request's head took too long.")
+        self.transport.close()
+
+    def _cancel_late(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _let_go(self, size: int) -> None:
+        """So many bytes are held no longer; what was released with its connection is not counted twice."""
+        size = min(size, self._held)
+        self._held -= size
+        self.config.held_bytes -= size
+
+    def _release(self) -> None:
+        self._let_go(self._held)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from guardian import serve
-from guardian.serve import Bounded, Listener, ListenerConfig, Sparing, _listener_config
+from guardian import listener, serve
+from guardian.listener import Bounded, ListenerConfig
+from guardian.serve import Listener, Sparing, _listener_config
 
 LIMIT_S = 10.0
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -90,9 +91,9 @@ def play(
         app, lines = Served(), list[Line]()
         config = _listener_config(app, connections)
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            listener = Listener(config, [listening])
-            serving = asyncio.create_task(listener.serve())
-            while not listener.started:
+            server = Listener(config, [listening])
+            serving = asyncio.create_task(server.serve())
+            while not server.started:
                 await asyncio.sleep(0)
 
             async def dial() -> Line:
@@ -106,7 +107,7 @@ def play(
                 app.may_answer.set()
                 for line in lines:
                     line.close()
-                listener.should_exit = listener.force_exit = True
+                server.should_exit = server.force_exit = True
                 await serving
 
     asyncio.run(run())
@@ -114,7 +115,7 @@ def play(
 
 @pytest.mark.parametrize("first", [b"GET / HT", GET[:-2] + b"X-A: 1\r\n", GET[:-1]])
 def test_a_head_that_is_not_finished_in_time_is_408(monkeypatch: pytest.MonkeyPatch, first: bytes) -> None:
-    monkeypatch.setattr(serve, "HEAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT_S", 0.05)
 
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         line = await dial()
@@ -128,7 +129,7 @@ def test_a_head_that_is_not_finished_in_time_is_408(monkeypatch: pytest.MonkeyPa
 def test_a_head_that_drips_is_given_no_more_time_than_one_that_stalls(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(serve, "HEAD_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT_S", 0.2)
 
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         line = await dial()
@@ -148,7 +149,7 @@ def test_a_head_that_drips_is_given_no_more_time_than_one_that_stalls(
 
 
 def test_a_caller_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "KEEP_ALIVE_S", 0.05)
+    monkeypatch.setattr(listener, "KEEP_ALIVE_S", 0.05)
 
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         assert await (await dial()).rest() == b""
@@ -158,7 +159,7 @@ def test_a_caller_that_says_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("noise", [b"\r\n", b"\r\n\r\n"])
 def test_line_ends_do_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch, noise: bytes) -> None:
-    monkeypatch.setattr(serve, "HEAD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT_S", 0.05)
 
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         line = await dial()
@@ -171,7 +172,7 @@ def test_line_ends_do_not_keep_a_connection(monkeypatch: pytest.MonkeyPatch, noi
 
 
 def test_a_caller_that_is_held_is_not_hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HEAD_TIMEOUT_S", 0.02)
+    monkeypatch.setattr(listener, "HEAD_TIMEOUT_S", 0.02)
 
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         app.may_answer.clear()
@@ -201,7 +202,7 @@ def test_a_kept_connection_may_rest_and_be_used_again() -> None:
 def test_too_many_headers_are_refused() -> None:
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         line = await dial()
-        await line.say(b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * (serve.MAX_HEADERS + 1) + b"\r\n")
+        await line.say(b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * (listener.MAX_HEADERS + 1) + b"\r\n")
         assert (await line.rest()).startswith(b"HTTP/1.1 400 ")
         assert app.begun == 0
 
@@ -273,8 +274,8 @@ def test_nonsense_behind_a_payment_is_not_answered_in_its_place() -> None:
 def test_a_few_requests_in_one_breath_are_answered_in_order() -> None:
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         line = await dial()
-        await line.say(GET * serve.MAX_PIPELINED)
-        for _ in range(serve.MAX_PIPELINED):
+        await line.say(GET * listener.MAX_PIPELINED)
+        for _ in range(listener.MAX_PIPELINED):
             assert (await line.answer()).startswith(b"HTTP/1.1 200 ")
 
     play(script)
@@ -294,7 +295,7 @@ def test_callers_beyond_the_limit_are_turned_away_and_those_inside_stay() -> Non
 
 
 def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "MAX_HELD_BYTES", 100_000)
+    monkeypatch.setattr(listener, "MAX_HELD_BYTES", 100_000)
     half = b"POST / HTTP/1.1\r\nContent-Length: 90000\r\n\r\n" + b"a" * 60_000
 
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
@@ -312,7 +313,7 @@ def test_all_bodies_together_are_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_caller_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "WRITE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(listener, "WRITE_TIMEOUT_S", 0.1)
 
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         app.answer = b"a" * 64 * 1024 * 1024

@@ -42,6 +42,7 @@ class Caller:
         self.gone = False
         self.sent = 0
         self._let_go = let_go
+        self._passing = 0
         self._receive = receive
         self._idle_s = idle_s
         self._most = most
@@ -105,6 +106,8 @@ class Caller:
             part, more = await self._piece()
             if part and taken:
                 taken = await exchange.write(b"%x\r\n%b\r\n" % (len(part), part) if chunked else part)
+            self._let_go(self._passing)  # not before the upstream has taken it: until then it is held here
+            self._passing = 0
         if taken:
             exchange.end(b"0\r\n\r\n" if chunked else b"")
 
@@ -127,10 +130,10 @@ class Caller:
 
     def _keep_part(self, part: bytes) -> None:
         if self._keep is None:
-            self._let_go(len(part))
+            self._passing += len(part)
         elif self.sent > self._keep_bytes:
             self._keep = None
-            self._let_go(self.sent)
+            self._passing += self.sent
         else:
             self._keep.append(part)
 

@@ -15,7 +15,7 @@ from guardian.edge.callers import Door
 from guardian.edge.data_port import DataPort
 from guardian.edge.facilitator_plane import FacilitatorPlane
 from guardian.flow.paid import PaidFlow
-from guardian.listener import ProxyProtocol
+from guardian.listener import Bounded, ListenerConfig
 from guardian.policy.model import Policy
 from guardian.store.memory import MemoryStore
 from guardian.upstream.client import Upstreams
@@ -217,9 +217,9 @@ class Stage:
         listening = socket.create_server(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
         app = self.app = await self._app(upstreams)
-        config = uvicorn.Config(
+        config = self.config = ListenerConfig(
             app,
-            http=ProxyProtocol,
+            http=Bounded,
             lifespan="off",
             log_config=None,
             server_header=False,
@@ -230,7 +230,7 @@ class Stage:
         state = ServerState()
         state.default_headers.append((b"date", b"today"))
         guardian = await asyncio.get_running_loop().create_server(
-            lambda: ProxyProtocol(config, state, {}), sock=listening
+            lambda: Bounded(config, state, {}), sock=listening
         )
         try:
             await script(self)
