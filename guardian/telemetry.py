@@ -150,6 +150,7 @@ class Telemetry:
         self._alerts = Values("facilitator", "rule")
         self._bought = Values("route", "outcome")
         self._diagnoses = Values("route", "kind")
+        self._refusals = Values("reason")
         self._reloads = Values("outcome")
         for outcome in ("applied", "refused"):
             self._reloads.put((outcome,), 0)
@@ -210,6 +211,7 @@ class Telemetry:
             ("guardian.alerts", self._alerts, "Replies that a rule wants a person to look at"),
             ("guardian.purchases", self._bought, "What became of payments that agents sent, by route"),
             ("guardian.diagnoses", self._diagnoses, "Buyers that loop, sellers and receipts that lie"),
+            ("guardian.callers.refused", self._refusals, "Requests turned away because of who sent them"),
             ("guardian.policy.reloads", self._reloads, "New policy files, applied or refused"),
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
@@ -292,6 +294,9 @@ class Telemetry:
 
     def diagnosed(self, route: str, kind: str) -> None:
         self._diagnoses.add((self._route(route), kind))
+
+    def caller_refused(self, reason: str) -> None:
+        self._refusals.add((reason,))
 
     def policy_applied(self, version: int, networks: Iterable[str]) -> None:
         self._network.reserve(networks)

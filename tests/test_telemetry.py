@@ -1,10 +1,13 @@
 """Telemetry: what the metrics page shows, what stays bounded, what tracing costs and records."""
 
 import asyncio
+import inspect
+import re
 import threading
 import timeit
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -275,3 +278,23 @@ def test_pushing_can_be_switched_off(otlp: bool | None, extra: dict[str, str]) -
     with telemetry.span(SpanName.SETTLE) as span:
         assert span is INVALID_SPAN
     telemetry.shutdown()
+
+
+def test_the_page_for_operators_lists_every_metric(telemetry: Telemetry) -> None:
+    samples: dict[str, object] = {"str": "x", "int": 1, "float": 1.0, "Iterable": ()}
+    for name, method in inspect.getmembers(telemetry, inspect.ismethod):
+        wanted = inspect.signature(method)
+        if not name.startswith("_") and wanted.return_annotation is None and name != "shutdown":
+            takes = [one.annotation.__name__ for one in wanted.parameters.values()]
+            if all(kind in samples for kind in takes):
+                method(*(samples[kind] for kind in takes))
+    page = Path(__file__).parents[1].joinpath("docs", "operations.md").read_text()
+    shown = {name for name in families(telemetry) if name.startswith("guardian_")}
+    shown = {name + "_total" if families(telemetry)[name].type == "counter" else name for name in shown}
+    listed = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| `guardian_")
+        for name in re.findall(r"`(guardian_[a-z_]+)`", line.split("|")[1])
+    }
+    assert shown == listed

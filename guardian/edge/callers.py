@@ -226,16 +226,24 @@ class Door:
 
 
 class RefusalLog:
-    """Says in the log that callers are turned away: at most one line for each reason in LOG_EVERY_S, with how
-    many it stands for, so that nobody can fill a disk by knocking."""
+    """Counts callers that are turned away, and says so in the log: at most one line for each reason in
+    LOG_EVERY_S, with how many it stands for, so that nobody can fill a disk by knocking."""
 
-    def __init__(self, log: logging.Logger, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        log: logging.Logger,
+        count: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._log = log
+        self._count = count
         self._clock = clock
         self._told: dict[str, tuple[float, int]] = {}
 
     def __call__(self, why: str, caller: str) -> None:
         """Count one, and tell when it is time."""
+        self._count(why)
         since, count = self._told.get(why, (-LOG_EVERY_S, 0))
         if self._clock() - since < LOG_EVERY_S:
             self._told[why] = (since, count + 1)

@@ -48,7 +48,8 @@ class FacilitatorPlane:
         self._settle = settle
         self._verify = verify
         self._prefixes: tuple[Generation | None, dict[str, str]] = (None, {})
-        self.door = Door(on_refusal=RefusalLog(log))
+        self._refused = RefusalLog(log, parts.telemetry.caller_refused)
+        self.door = Door(on_refusal=self._refused)
         self.door.use(parts.policy.callers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,6 +131,7 @@ class FacilitatorPlane:
         """Nobody may fill the memory with payments that are in doubt."""
         if (count := len(self._settle.lives)) < MAX_OPEN_SETTLEMENTS:
             return None
+        self._refused("settlements", "")
         cure = f"send this again in {RETRY_LATER_S} s; nothing was sent"
         return Refusal(503, "guardian_busy", "settlements", f"{count} open ones", cure, RETRY_LATER_S)
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -306,7 +307,8 @@ def test_open_requests_of_all_callers_are_capped() -> None:
 
 def test_callers_turned_away_are_logged_sparingly(caplog: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    log = RefusalLog(facilitator_plane.log, clock=clock)
+    counted: list[str] = []
+    log = RefusalLog(facilitator_plane.log, counted.append, clock=clock)
     for _ in range(5):
         log("pace", "key:shop")
     log("unknown", "")
@@ -314,6 +316,7 @@ def test_callers_turned_away_are_logged_sparingly(caplog: pytest.LogCaptureFixtu
     log("pace", "key:shop")
     told = [(line.__dict__["why"], line.__dict__["count"]) for line in caplog.records]
     assert told == [("pace", 1), ("unknown", 1), ("pace", 5)]
+    assert (counted.count("pace"), counted.count("unknown")) == (6, 1)
 
 
 # --- in the policy
@@ -430,6 +433,23 @@ def test_a_new_policy_holds_from_the_next_request_on() -> None:
         assert [(await http.get("/supported")).status_code for _ in range(2)] == [200, 429]
 
     play(script)
+
+
+def test_callers_turned_away_are_counted_by_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        for _ in range(2):
+            await http.post("/settle", content=signed_payment())
+        await put(stage, require="off", pace="1 per h")
+        for _ in range(2):
+            await http.get("/supported")
+        await put(stage)
+        monkeypatch.setattr(facilitator_plane, "MAX_OPEN_SETTLEMENTS", 0)
+        assert (await http.post("/settle", content=signed_payment())).status_code == 503
+        page = stage.guardian.parts.telemetry.metrics_page()[0].decode()
+        counted = dict(re.findall(r'^guardian_callers_refused_total\{reason="(\w+)"\} (\S+)$', page, re.M))
+        assert counted == {"unknown": "2.0", "pace": "1.0", "settlements": "1.0"}
+
+    play(script, **KNOWN)
 
 
 @pytest.mark.parametrize("path", ["/settle", "/verify"])
