@@ -5,12 +5,14 @@ Nothing here knows what is proxied.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from guardian.edge.agent_plane import LET_GO
+from guardian.edge.http import STANDS
 
 TRAILERS = "http.response.trailers"
 """ASGI's extension; see https://asgi.readthedocs.io/en/latest/extensions.html."""
@@ -51,6 +53,12 @@ class Joining:
         self._loop = loop
         self._held: bytes | None = None
         self._begun = False
+        self._broken = False
+
+    @property
+    def broken(self) -> bool:
+        """The connection was closing when something was written, or is while something waits for that."""
+        return self._broken or (self._held is not None and self._transport.is_closing())
 
     def write(self, data: bytes) -> None:
         """Hold the first part, pass on whatever comes later, with what is held in front of it."""
@@ -59,9 +67,9 @@ class Joining:
             self._loop.call_soon(self._flush)
         elif self._held is not None:
             held, self._held = self._held, None
-            self._transport.write(held + data)
+            self._pass_on(held + data)
         else:
-            self._transport.write(data)
+            self._pass_on(data)
 
     def close(self) -> None:
         """Close, once what is held has been written."""
@@ -75,7 +83,12 @@ class Joining:
     def _flush(self) -> None:
         if self._held is not None:
             held, self._held = self._held, None
-            self._transport.write(held)
+            self._pass_on(held)
+
+    def _pass_on(self, data: bytes) -> None:
+        if not self._transport.is_closing():  # uvloop's raises when it is closed
+            self._transport.write(data)
+        self._broken = self._broken or self._transport.is_closing()
 
 
 class ProxyProtocol(HttpToolsProtocol):
@@ -215,7 +228,9 @@ class Bounded(ProxyProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            self.cycle.transport = cast(asyncio.Transport, Joining(self.transport, self.loop))
+            joining = Joining(self.transport, self.loop)
+            self.cycle.transport = cast(asyncio.Transport, joining)
+            self.scope["extensions"][STANDS] = _standing(self.cycle, joining)  # type: ignore[assignment]
             self.scope["extensions"][LET_GO] = self._let_go  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
@@ -286,3 +301,7 @@ class Bounded(ProxyProtocol):
 
     def _release(self) -> None:
         self._let_go(self._held)
+
+
+def _standing(cycle: RequestResponseCycle, joining: Joining) -> Callable[[], bool]:
+    return lambda: not (cycle.disconnected or joining.broken)

@@ -37,6 +37,10 @@ def written(script):
     return asyncio.run(run())
 
 
+def lost(joining):
+    joining._transport.close()
+
+
 def head(joining):
     joining.write(b"head")
 
@@ -64,3 +68,43 @@ def test_nothing_that_is_held_gets_lost_when_the_connection_is_closed():
         assert joining.is_closing()
 
     assert written([head_then_close])[1] == [b"head", "closed"]
+
+
+def broken_after(*script):
+    found = []
+    written([*script, lambda joining: found.append(joining.broken)])
+    return found[0]
+
+
+def head_then_lost(joining):
+    head(joining)
+    lost(joining)
+
+
+def body_then_close(joining):
+    joining.write(b"body")
+    joining.close()
+
+
+def test_what_was_written_to_a_closing_connection_is_known():
+    assert broken_after(lost, head_and_body)
+    assert broken_after(head, lost, lambda joining: joining.write(b"body"))
+    assert broken_after(head_then_lost)
+    assert not broken_after(head_and_body, lost)
+    assert not broken_after(head, body_then_close)
+
+
+def test_nothing_is_written_to_a_connection_that_is_closing():
+    assert written([lost, head_and_body])[1] == ["closed"]
+
+
+def test_a_write_that_fails_is_known_at_once():
+    async def run():
+        transport = Written()
+        joining = Joining(transport, asyncio.get_running_loop())
+        transport.write = lambda data: transport.close()
+        joining.write(b"head")
+        joining.write(b"body")
+        return joining.broken
+
+    assert asyncio.run(run())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from guardian import listener, serve
+from guardian.edge.http import stands_in
 from guardian.listener import Bounded, ListenerConfig
 from guardian.serve import Listener, Sparing, _listener_config
 
@@ -29,6 +30,7 @@ class Served:
         self.begun = 0
         self.headers: list[list[tuple[bytes, bytes]]] = []
         self.answer = b"ok"
+        self.stood: list[bool] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.begun += 1
@@ -37,10 +39,13 @@ class Served:
         if message["type"] != "http.request":
             return
         self.headers.append(list(scope["headers"]))
+        listening = asyncio.create_task(receive())
         await self.may_answer.wait()
+        listening.cancel()
         start = {"type": "http.response.start", "status": 200}
         await send(start | {"headers": [(b"content-length", b"%d" % len(self.answer))]})
         await send({"type": "http.response.body", "body": self.answer})
+        self.stood.append(stands_in(scope)())
 
 
 class Line:
@@ -321,6 +326,39 @@ def test_a_caller_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         await line.say(GET)
         await line.hear(1)
         assert len(await line.rest()) < len(app.answer)
+
+    play(script)
+
+
+@pytest.mark.parametrize("asked", [GET, GET[:-2] + b"Connection: close\r\n\r\n", b"HEAD" + GET[3:]])
+def test_an_answer_that_was_written_whole_stood(asked: bytes) -> None:
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        line = await dial()
+        await line.say(asked)
+        await line.hear(10)
+        while not app.stood:
+            await asyncio.sleep(0)
+        assert app.stood == [True]
+
+    play(script)
+
+
+def test_an_answer_to_a_caller_that_left_does_not_stand_though_it_had_asked_for_more() -> None:
+    """The server tells only the newest request of a connection that its caller has left."""
+
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        app.may_answer.clear()
+        line = await dial()
+        await line.say(GET + GET)
+        while not app.headers:
+            await asyncio.sleep(0)
+        line.close()
+        while config.held_bytes:
+            await asyncio.sleep(0)
+        app.may_answer.set()
+        while not app.stood:
+            await asyncio.sleep(0)
+        assert app.stood == [False]
 
     play(script)
 

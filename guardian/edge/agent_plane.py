@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from guardian.edge.caller import BodyTooLarge, Caller, CallerLeft, CallerStalled
 from guardian.edge.callers import Door, Refusal
 from guardian.edge.forwarding import Request, Route, RunsInACircle, answer_headers, request_of, trailers_of
+from guardian.edge.http import stands_in
 from guardian.edge.problem import write_problem
 from guardian.errors import NotSent, ReplyLost
 from guardian.flow.paid import PaidFlow, RawHeaders
@@ -131,6 +132,7 @@ class Visit:
         self._paid = paid
         self._scope = scope
         self._send = send
+        self._stands = stands_in(scope)
         self._started = False
         self._exchange: Exchange | None = None
         self._total: asyncio.TimerHandle | None = None
@@ -231,7 +233,7 @@ class Visit:
         return await exchange.reply()
 
     async def answer(self, reply: Reply) -> bool:
-        """Pass a reply on while it arrives; True when its end was written to an open connection."""
+        """Pass a reply on while it arrives; True when all of it was written to an open connection."""
         trailing = TRAILERS in self._scope.get("extensions", {}) and reply.chunked
         headers = answer_headers(reply, self._route, trailing=trailing)
         if self._request.expects and not self._caller.sent:
@@ -243,7 +245,7 @@ class Visit:
             return False
         if trailing:
             await self._send({"type": TRAILERS, "headers": trailers_of(reply), "more_trailers": False})
-        return not self._caller.gone
+        return not self._caller.gone and self._stands()
 
     async def _pass_down(self, reply: Reply) -> bool:
         """The body, no faster than the caller takes it; False when it takes no more."""

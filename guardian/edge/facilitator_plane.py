@@ -17,6 +17,7 @@ from guardian.edge.http import (
     forwarded,
     raw_path,
     read_body,
+    stands_in,
     write,
     write_json,
 )
@@ -113,7 +114,8 @@ class FacilitatorPlane:
         refusal = refusal or (self._full() if path == "/settle" else None)
         if refusal and not self._under_way(body):
             return await _turn_away(send, path, refusal)
-        call = HttpCall(body, forwarded(scope["headers"]), only, generation, receive, send)
+        headers, stands = forwarded(scope["headers"]), stands_in(scope)
+        call = HttpCall(body, headers, only, generation, receive, send, stands)
         try:
             await (self._settle.settle(call) if path == "/settle" else self._verify.verify(call))
         except BadPayment as fault:

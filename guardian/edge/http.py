@@ -4,7 +4,7 @@ No decisions: a `HttpCall` is what the flows see of a caller.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 from starlette.types import Message, Receive, Scope, Send
@@ -39,6 +39,10 @@ NEVER_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-
 """The client towards the facilitator sets its own of these."""
 
 OWN_TO_AN_ANSWER = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding", b"date", b"server"}
+
+STANDS = "guardian.stands"
+"""Scope extension of our own server, a callable: whether the connection was open at each write of the answer.
+ASGI's `send` does not say; and after the answer it may be the server itself that closes it."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -96,6 +100,7 @@ class HttpCall:
         generation: Generation,
         receive: Receive,
         send: Send,
+        stands: Callable[[], bool] = lambda: True,
     ) -> None:
         self.body = body
         self.headers = headers
@@ -104,6 +109,7 @@ class HttpCall:
         self.gone = False
         self.answered = False
         self._send = send
+        self._stands = stands
         self._receive = receive
         self._leaving: asyncio.Task[None] | None = None
         # Most answers are there before this: a task for each caller costs more than its parsing.
@@ -131,7 +137,8 @@ class HttpCall:
         return self.gone
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
-        """Write the answer; True when the connection was still open when it was written."""
+        """Write the answer; True when the connection was open until all of it was written. What was not
+        stays to be handed out."""
         if self._left_already():
             return False
         self.close()
@@ -140,6 +147,8 @@ class HttpCall:
             await write(self._send, status, headers, body)
         except OSError:
             self.gone = True
+        else:
+            self.gone = not self._stands()
         return not self.gone
 
     def close(self) -> None:
@@ -160,6 +169,12 @@ async def write(send: Send, status: int, headers: Headers, body: bytes) -> None:
 async def write_json(send: Send, status: int, content: object, headers: Headers = ()) -> None:
     """One whole JSON answer from a value."""
     await write(send, status, headers, orjson.dumps(content))
+
+
+def stands_in(scope: Scope) -> Callable[[], bool]:
+    """Whether the connection has stood so far; of another server than ours, that is not known."""
+    known: Callable[[], bool] = scope.get("extensions", {}).get(STANDS, lambda: True)
+    return known
 
 
 def raw_path(scope: Scope) -> str:

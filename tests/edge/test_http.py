@@ -103,6 +103,17 @@ def test_an_answer_on_a_broken_connection_is_not_an_answer() -> None:
     _with_call(script)
 
 
+@pytest.mark.parametrize("stands", [True, False])
+def test_an_answer_was_heard_only_where_the_connection_stood_to_its_end(stands: bool) -> None:
+    async def run() -> None:
+        caller = RawCaller()
+        call = HttpCall(b"", (), "", NO_POLICY, caller.receive, caller.send, lambda: stands)
+        assert await call.answer(200, (), b"{}") is stands
+        assert call.gone is not stands
+
+    asyncio.run(run())
+
+
 def test_an_answer_has_its_own_length_and_keeps_the_other_headers() -> None:
     async def script(call: HttpCall, caller: RawCaller) -> None:
         facilitators = ((b"content-length", b"99"), (b"connection", b"close"), (b"x-a", b"1"), (b"x-a", b"2"))

@@ -9,7 +9,7 @@ from guardian.edge.agent_plane import MAX_DEMAND_BYTES, MAX_PAID_BODY_BYTES
 from guardian.errors import NotSent, ReplyLost
 from guardian.flow.paid import PaidExchange
 from guardian.upstream.reply import whole_reply
-from tests.edge.agent_stage import OK, Asked, Stage
+from tests.edge.agent_stage import OK, Asked, Stage, request
 
 PAYS = b"X-PAYMENT: e30="
 DEMAND = b'HTTP/1.1 402 Payment Required\r\nx-a: 1\r\ncontent-length: 13\r\n\r\n{"accepts":7}'
@@ -237,3 +237,28 @@ def test_the_flow_goes_on_when_its_caller_leaves_and_learns_that_nobody_heard() 
         assert await heard is False
 
     play(Flow(goes_on), script)
+
+
+def test_goods_for_a_caller_that_left_are_not_delivered_though_it_had_asked_for_more() -> None:
+    """The server tells only the newest request of a connection that its caller has left."""
+    answered: list[bool] = []
+    left, done = asyncio.Event(), asyncio.Event()
+
+    async def answers_late(exchange: PaidExchange) -> None:
+        reply = await exchange.ask()
+        await left.wait()
+        answered.append(await exchange.answer(reply))
+        done.set()
+
+    async def script(stage: Stage) -> None:
+        client = await stage.client()
+        await client.say(request(b"/weather/x", PAYS) * 2)
+        await stage.upstream.arrived.get()
+        client.leave()
+        while stage.config.held_bytes:
+            await asyncio.sleep(0.01)
+        left.set()
+        await done.wait()
+        assert answered == [False]
+
+    play(Flow(answers_late), script)
