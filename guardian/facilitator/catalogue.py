@@ -11,7 +11,7 @@ from functools import partial
 
 from guardian.errors import NotSent, ReplyLost
 from guardian.facilitator.client import Facilitator, RawHeaders, Reply
-from guardian.facilitator.supported import Supported, merge, read_supported
+from guardian.facilitator.supported import MAX_ENTRIES, Supported, merge, read_supported
 
 FRESH_S = 60.0
 RETRY_S = 5.0
@@ -25,7 +25,7 @@ REFRESH_TIMEOUT_S = 3.0
 """While there is an older answer to give, nobody waits longer for a newer one."""
 
 HeadersFor = Callable[[Facilitator, RawHeaders], RawHeaders]
-IsDead = Callable[[str, str], bool]
+DeadRails = Callable[[], frozenset[tuple[str, str]]]
 OnFault = Callable[[str, str], None]
 
 
@@ -40,11 +40,27 @@ class Known:
     wants_credentials: bool = False
     silent_since: float | None = None
 
+    def is_silent(self, now: float) -> bool:
+        """It could not be reached for so long that it no longer counts."""
+        return self.silent_since is not None and now - self.silent_since > STALE_S
+
+
+_Answered = tuple[str, Reply, Supported]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """All that a merged answer depends on."""
+
+    of: tuple[tuple[str, Reply], ...]
+    dead: frozenset[tuple[str, str]]
+    silent: frozenset[str]
+
 
 class Catalogue:
     """The /supported of all facilitators, in their order.
 
-    known: by name; is_dead: whether a facilitator's settles on a network are refused by its circuit;
+    known: by name; dead: the facilitators and networks where settles are refused by the circuit;
     headers_for: what to send, given what the caller sent (nothing when the guardian asks on its own); may
     raise NotSent;
     on_fault: told once, when a facilitator stops answering well. `clock` counts seconds.
@@ -53,7 +69,7 @@ class Catalogue:
     def __init__(
         self,
         facilitators: Sequence[Facilitator],
-        is_dead: IsDead,
+        dead: DeadRails,
         *,
         clock: Callable[[], float],
         headers_for: HeadersFor,
@@ -61,12 +77,13 @@ class Catalogue:
     ) -> None:
         self.known = {facilitator.name: Known() for facilitator in facilitators}
         self._facilitators = facilitators
-        self._is_dead = is_dead
+        self._dead = dead
         self._clock = clock
         self._headers_for = headers_for
         self._on_fault = on_fault
         self._flight: asyncio.Task[Reply] | None = None
         self._refreshing: asyncio.Task[None] | None = None
+        self._written: tuple[_Told, Reply] | None = None
 
     async def answer(self, headers: RawHeaders, timeout_s: float) -> Reply:
         """All in one, with whatever is due asked for first; one flight for all callers.
@@ -145,6 +162,7 @@ class Catalogue:
         known.wants_credentials = reply.status in (401, 403)
         if (supported := read_supported(reply.status, reply.body)) is None:
             why = f"status {reply.status} and no list of kinds"
+            why += f", or more than {MAX_ENTRIES} entries" if reply.status == 200 else ""
             self._unanswered(known, facilitator.name, why, is_silent=reply.status >= 500)
             return reply
         known.supported, known.reply = supported, reply
@@ -169,19 +187,27 @@ class Catalogue:
         answered = [(name, reply, all_) for name, reply, all_ in good if reply and all_]
         if not answered:
             return None
-        _, first, _ = answered[0]
-        alive = [all_.where(partial(self._is_alive, name)) for name, _, all_ in answered]
-        if not any(one.document["kinds"] for one in alive):
-            alive = [all_ for _, _, all_ in answered]  # all rails are dead: that is no news for a seller
-        body = merge(alive)
-        own = first.headers if body is first.body else [(b"content-type", b"application/json")]
-        return Reply(200, own, body, first.elapsed_s)
+        dead, now = self._dead(), self._clock()
+        silent = frozenset(name for name, known in self.known.items() if known.is_silent(now))
+        told = _Told(tuple((name, reply) for name, reply, _ in answered), dead, silent)
+        if self._written is None or self._written[0] != told:
+            self._written = (told, _write(answered, dead, silent))
+        return self._written[1]
 
-    def _is_alive(self, name: str, network: str) -> bool:
-        silent_since = self.known[name].silent_since
-        if silent_since is not None and self._clock() - silent_since > STALE_S:
-            return False
-        return not self._is_dead(name, network)
+
+def _write(answered: Sequence[_Answered], dead: frozenset[tuple[str, str]], silent: frozenset[str]) -> Reply:
+    """One answer for all; of thousands of kinds it takes a hundredth of a second and more."""
+    _, first, _ = answered[0]
+
+    def is_alive(name: str, network: str) -> bool:
+        return name not in silent and (name, network) not in dead
+
+    alive = [all_.where(partial(is_alive, name)) for name, _, all_ in answered]
+    if not any(one.document["kinds"] for one in alive):
+        alive = [all_ for _, _, all_ in answered]  # all rails are dead: that is no news for a seller
+    body = merge(alive)
+    own = first.headers if body is first.body else [(b"content-type", b"application/json")]
+    return Reply(200, own, body, first.elapsed_s)
 
 
 def _best_of(heard: Sequence[Reply | NotSent | ReplyLost]) -> Reply:

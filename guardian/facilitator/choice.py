@@ -63,7 +63,7 @@ class Facilitators:
         self._groups = [tuple(group) for _, group in groups]
         self._turns = {name: Turns(clock) for name in self._by_name}
         self._catalogue = Catalogue(
-            self.all, self._is_dead, clock=clock, headers_for=headers_for, on_fault=on_fault
+            self.all, self._dead, clock=clock, headers_for=headers_for, on_fault=on_fault
         )
         self._known = self._catalogue.known
         self._set_limits()
@@ -211,10 +211,12 @@ class Facilitators:
         supported = self._known[facilitator.name].supported
         return supported is None or supported.serves(network, scheme, x402_version)
 
-    def _is_dead(self, name: str, network: str) -> bool:
-        """Open, and no trial due: while no seller offers a rail, nothing but the time would revive it."""
-        key = CircuitKey(name, network, "settle")
-        return self._circuits.state(key) == OPEN and not self._circuits.may_admit(key)
+    def _dead(self) -> frozenset[tuple[str, str]]:
+        """Facilitators and networks whose circuit for settles is open, with no trial due: while no seller
+        offers a rail, nothing but the time would revive it."""
+        states = self._circuits.states().items()
+        found = (key for key, state in states if state == OPEN and key.operation == "settle")
+        return frozenset((key.facilitator, key.network) for key in found if not self._circuits.may_admit(key))
 
 
 def _in_order(members: Sequence[Member | Facilitator]) -> list[Member]:

@@ -4,7 +4,7 @@ Shapes: x402 v1 has only `kinds`, v2 adds `extensions` and `signers`. Read toler
 be read filters nothing out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,33 +12,35 @@ import orjson
 
 from guardian.wire.networks import V1_NAMES
 
+MAX_ENTRIES = 10_000
+"""Kinds, extensions and signers of one facilitator. There are some 2,500 EVM chains, each in two versions."""
+
 Kind = tuple[int, str, str]
+AnyKind = tuple[int | None, str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Supported:
     """One facilitator's last good answer: its bytes, and what was found in them.
 
-    kinds: (x402 version, scheme, network as CAIP-2 where the v1 name is known); families: the same for
-    networks like `eip155:*`, without the star; signers: the addresses it signs with, EVM's in lower case.
+    kinds: (x402 version, scheme, network as CAIP-2 where the v1 name is known), and each without its version;
+    families: the same for networks like `eip155:*`, without the star; signers: the addresses it signs with,
+    EVM's in lower case.
     """
 
     body: bytes
     document: dict[str, Any]
-    kinds: frozenset[Kind]
-    families: tuple[Kind, ...]
-    versions: frozenset[int]
+    kinds: frozenset[AnyKind]
+    families: frozenset[AnyKind]
+    longest_family: int
     signers: frozenset[str]
 
     def serves(self, network: str, scheme: str, x402_version: int | None) -> bool:
         """Whether one kind matches; `eip155:*` matches every EVM chain, a version of None all of them."""
         if (x402_version, scheme, network) in self.kinds:
             return True
-        versions = self.versions if x402_version is None else (x402_version,)
-        return any((version, scheme, network) in self.kinds for version in versions) or any(
-            scheme == family_scheme and version in versions and network.startswith(prefix)
-            for version, family_scheme, prefix in self.families
-        )
+        beginnings = range(min(len(network), self.longest_family) + 1)
+        return any((x402_version, scheme, network[:length]) in self.families for length in beginnings)
 
     def where(self, is_alive: Callable[[str], bool]) -> "Supported":
         """The same answer without the kinds of dead networks; itself where none is dead."""
@@ -49,7 +51,7 @@ class Supported:
 
 
 def read_supported(status: int, body: bytes) -> Supported | None:
-    """A good answer, or None: not 200, not JSON, or without a list of kinds."""
+    """A good answer, or None: not 200, not JSON, without a list of kinds, or with more than MAX_ENTRIES."""
     if status != 200:
         return None
     try:
@@ -59,20 +61,35 @@ def read_supported(status: int, body: bytes) -> Supported | None:
         return None
     if not isinstance(document, dict) or not isinstance(document.get("kinds"), list):
         return None
-    return _supported(document, body)
+    return _supported(document, body) if _entries(document) <= MAX_ENTRIES else None
+
+
+def _entries(document: dict[str, Any]) -> int:
+    signers = document.get("signers")
+    tables = [*signers.values(), list(signers)] if isinstance(signers, dict) else []
+    lists = [document["kinds"], document.get("extensions"), *tables]
+    return sum(len(one) for one in lists if isinstance(one, list))
 
 
 def _supported(document: dict[str, Any], body: bytes | None = None) -> Supported:
     read = (_kind(entry) for entry in document["kinds"])
-    kinds = frozenset(kind for kind in read if kind is not None)
+    named = {kind for kind in read if kind is not None}
+    kinds = _in_any_version(named)
+    families = _in_any_version(
+        (version, scheme, network[:-1]) for version, scheme, network in named if network.endswith("*")
+    )
     return Supported(
         orjson.dumps(document) if body is None else body,
         document,
         kinds,
-        tuple((version, scheme, network[:-1]) for version, scheme, network in kinds if network.endswith("*")),
-        frozenset(version for version, _, _ in kinds),
+        families,
+        max((len(prefix) for _, _, prefix in families), default=-1),
         frozenset(as_signer(address) for address in _addresses(document)),
     )
+
+
+def _in_any_version(kinds: Iterable[Kind]) -> frozenset[AnyKind]:
+    return frozenset(each for kind in kinds for each in (kind, (None, kind[1], kind[2])))
 
 
 def as_signer(address: str) -> str:
