@@ -22,7 +22,7 @@ from guardian.chain.evidence import spenders, word
 from guardian.chain.past import CHUNKS_PER_TICK
 from guardian.chain.proofs import prove
 from guardian.chain.reads import Finality, pending_transactions
-from guardian.chain.rpc import Endpoints
+from guardian.chain.rpc import Endpoints, Standing
 from guardian.chain.target import Finding, Paid, Proof, Reorged, Target
 from guardian.chain.trail import Trail
 from guardian.chain.watch import Look, Watch, cost_of, take_looks, watch_of
@@ -118,6 +118,10 @@ class Watcher:
         """What an operator should mend: also where the network is healthy and one endpoint is not
         enough to prove a non-payment. Empty: nothing."""
         return self.endpoints.fault
+
+    def standings(self) -> list[Standing]:
+        """Every endpoint as an operator should see it, free of secrets."""
+        return self.endpoints.standings()
 
     @property
     def head(self) -> int:

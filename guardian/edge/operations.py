@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from guardian.chain.watcher import Watcher
 from guardian.edge.orphans_api import OrphansApi
 from guardian.edge.views import settlement_view
 from guardian.errors import ChainUnavailable, StoreUnavailable
@@ -57,9 +58,9 @@ class Operations:
             "rpc": await self._rpc_fault(),
         }
         ready = not any(checks.values())
-        return _json(
-            200 if ready else 503, {"ready": ready, "faults": {k: v for k, v in checks.items() if v}}
-        )
+        networks = {network: _chain_view(watcher) for network, watcher in self._parts.watchers.items()}
+        faults = {name: fault for name, fault in checks.items() if fault}
+        return _json(200 if ready else 503, {"ready": ready, "faults": faults, "networks": networks})
 
     async def _store_fault(self) -> str | None:
         try:
@@ -118,6 +119,15 @@ class Operations:
         if record is None:
             return _json(404, {"error": f"no settlement {id[:80]}"})
         return _json(200, settlement_view(record))
+
+
+def _chain_view(watcher: Watcher) -> dict[str, object]:
+    """A network by what its nodes last said. endpoint: its place in the policy and its host, no more."""
+    endpoints = [
+        {"endpoint": one.label, "state": one.state, "head": one.head, "calls": one.spent}
+        for one in watcher.standings()
+    ]
+    return {"fault": watcher.fault, "head": watcher.head, "endpoints": endpoints}
 
 
 _TRUE, _FALSE = ("true", "1"), ("false", "0")

@@ -1,11 +1,14 @@
 """The operations port: is it alive, is it ready and if not why, what became of the payments."""
 
 import asyncio
+import time
 from typing import Any
 
 import httpx
 import pytest
 
+from guardian.chain.rpc import Endpoints, Standing
+from guardian.chain.watcher import Watcher
 from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.store.memory import MemoryStore
 from tests.edge.edge_stage import Stage, client
@@ -32,8 +35,13 @@ class BlindWatcher:
 
     async def stop(self) -> None: ...
 
+    fault, head = "no node answers", 0
+
     async def check(self) -> None:
-        raise ChainUnavailable("no node answers")
+        raise ChainUnavailable(self.fault)
+
+    def standings(self) -> list[Standing]:
+        return []
 
 
 def test_health_says_only_that_the_process_lives() -> None:
@@ -50,7 +58,7 @@ def test_health_says_only_that_the_process_lives() -> None:
 def test_a_well_guardian_is_ready() -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
         reply = await http.get("/readyz")
-        assert (reply.status_code, reply.json()) == (200, {"ready": True, "faults": {}})
+        assert (reply.status_code, reply.json()) == (200, {"ready": True, "faults": {}, "networks": {}})
 
     Stage().play_operations(script)
 
@@ -85,6 +93,31 @@ def test_one_dead_node_of_two_networks_is_still_ready() -> None:
         stage.guardian.parts.watchers[NETWORK] = BlindWatcher()  # type: ignore[assignment]
         stage.guardian.parts.watchers["eip155:8453"] = Seeing()  # type: ignore[index,assignment]
         assert (await http.get("/readyz")).status_code == 200
+
+    Stage().play_operations(script)
+
+
+def test_readiness_shows_every_node_and_no_more_of_its_url_than_the_host() -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        urls = ["http://u:hidden@127.0.0.1:1/v2/hidden?key=hidden", "ws://127.0.0.1:1/hidden"]
+        watcher = Watcher(
+            NETWORK,
+            Endpoints(NETWORK, urls, timeout_s=1),
+            block_time_s=2,
+            confirmations=1,
+            finality_blocks=10,
+            clock=time.time,
+        )
+        stage.guardian.parts.watchers[NETWORK] = watcher
+        reply = await http.get("/readyz")
+        shown = reply.json()["networks"][NETWORK]
+        assert shown["endpoints"] == [
+            {"endpoint": f"{place}:127.0.0.1", "state": "does not answer", "head": 0, "calls": calls}
+            for place, calls in enumerate((one["calls"] for one in shown["endpoints"]), start=1)
+        ]
+        assert shown["fault"].startswith(f"no RPC endpoint of {NETWORK} is usable: 1:127.0.0.1 does not")
+        assert "hidden" not in reply.text
+        await watcher.stop()
 
     Stage().play_operations(script)
 
