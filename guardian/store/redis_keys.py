@@ -28,6 +28,7 @@ _SHOWS_PAYER = re.compile(
     r"(?P<network>.+)/(?:0x[0-9a-f]{40}|permit2)/(?P<payer>0x[0-9a-f]{40})/(?:0x[0-9a-f]{64}|[0-9]+)",
     re.DOTALL,
 )
+_PURCHASE = ":purchase:"
 
 
 def bucket_of_key(key: str) -> int:
@@ -102,7 +103,7 @@ class Bucket:
     def purchase(self, purchase: Sequence[object]) -> str:
         """Of (network, payer, pay_to, asset, amount): a hash from key to whether it blocks, and what."""
         digest = _digest(msgspec.json.encode([str(part) for part in purchase]).decode())
-        return f"{self.tag}:purchase:{digest[:16].hex()}"
+        return f"{self.tag}{_PURCHASE}{digest[:16].hex()}"
 
 
 class Keys:
@@ -121,6 +122,16 @@ class Keys:
 
     def of_purchase(self, network: str, payer: str) -> list[Bucket]:
         return [self.buckets[number] for number in buckets_of_purchase(network, payer)]
+
+    @property
+    def purchases(self) -> str:
+        """What the names of all purchases' hashes match; nothing in a prefix is special to Redis there."""
+        return f"{self._prefix}:{{{self._prefix}/??}}{_PURCHASE}*"
+
+    def bucket_of_purchase(self, name: str) -> Bucket | None:
+        """The bucket of such a hash; None for one that is not of this store."""
+        bucket = Bucket(name.rpartition(_PURCHASE)[0])
+        return bucket if bucket in self.buckets else None
 
     def channel(self, store_id: str, topic: str) -> str:
         """Pub/sub knows no database numbers, so the store's id is part of the name."""

@@ -7,7 +7,7 @@ StoreUnavailable, and nothing is sent for it (law 10). No key, no script and no 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -145,6 +145,17 @@ class Link:
         """The reply of each server that takes writes; raises ResponseError as the server words it."""
         return await self.in_time(partial(self._on_primaries_once, command), raw=True)
 
+    async def named(self, pattern: str, step: int) -> AsyncIterator[list[str]]:
+        """The keys that match, server by server. What moves between two of them meanwhile may be met twice,
+        or not at all. step: keys looked at in one round trip."""
+        for server in await self.in_time(self._primaries):
+            cursor = -1
+            while cursor:
+                asked = ("SCAN", max(cursor, 0), "MATCH", pattern, "COUNT", step)
+                said, found = await self.in_time(partial(server.execute_command, *asked))
+                cursor = int(said)
+                yield [name.decode() for name in found]
+
     def listener(self) -> Any:
         """A client of its own, for subscribing; the caller closes it."""
         if not self.is_cluster:
@@ -247,11 +258,14 @@ class Link:
         return replies
 
     async def _on_primaries_once(self, command: Command) -> list[Any]:
+        servers = await self._primaries()
+        return list(await asyncio.gather(*(server.execute_command(*command) for server in servers)))
+
+    async def _primaries(self) -> list[Any]:
         if not self.is_cluster:
-            return [await self._client.execute_command(*command)]
+            return [self._client]
         await self._client.initialize()
-        nodes = self._client.get_primaries()
-        return list(await asyncio.gather(*(node.execute_command(*command) for node in nodes)))
+        return list(self._client.get_primaries())
 
     async def _let_go(self) -> None:
         """Of idle connections: they may be as dead as this one, or lead to what is a replica now."""

@@ -159,6 +159,18 @@ return all
 """
 )
 
+ENTRIES = Script(
+    """
+-- Entries of one purchase, each with its record as it is now. Writes nothing.
+-- KEYS: purchase, then the record of each ; ARGV: the key of each
+local all = {}
+for i = 1, #ARGV do
+  all[i] = {redis.call('HGET', KEYS[1], ARGV[i]), redis.call('HGET', KEYS[1 + i], 'data')}
+end
+return all
+"""
+)
+
 COUNT = Script(
     """
 -- How many there are in each, at one moment. KEYS: ids, then sets. Writes nothing.

@@ -9,7 +9,14 @@ from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.settlement.record import after_money, noted
 from guardian.settlement.states import Answer, Money, MoneyEvent
 from guardian.store.open import open_store
-from guardian.store.redis_keys import BUCKETS, SCHEMA, bucket_of_key, buckets_of_purchase
+from guardian.store.redis_keys import (
+    BUCKETS,
+    SCHEMA,
+    Bucket,
+    bucket_of_key,
+    buckets_of_purchase,
+    purchase_of,
+)
 from guardian.wire.payment import read_payment
 from tests.wire import wire_bodies as bodies
 
@@ -291,6 +298,33 @@ def test_index_that_does_not_say_what_the_record_says_is_told(redis_url, redis_s
         assert await two.disagreements([moved]) == []
 
     on_two(redis_url, script)
+
+
+@pytest.mark.parametrize("server", ["redis", "cluster"])
+def test_stray_entries_of_purchases_are_told(server, request, new):
+    url = request.getfixturevalue(f"{server}_url")
+    prefix = url.rpartition("=")[2]
+    records = [signed(new, number, money=Money.UNRESOLVED, amount=number) for number in range(1, 4)]
+    bucket = Bucket(f"{prefix}:{{{prefix}/{bucket_of_key(records[0].key):02d}}}")
+
+    async def script(one, two):
+        for record in records:
+            await one.claim(record)
+        assert (await two.condition()).faults == ()
+        of_first = bucket.purchase(purchase_of(records[0]))
+        of_nobody = bucket.purchase(("eip155:1", "", "", "", 1))
+        for purchase, key in (
+            (of_first, records[1].key),
+            (of_nobody, "pruned"),
+            (f"{prefix}:{{{prefix}/xx}}:purchase:1", "of no bucket"),
+        ):
+            await one._link.ask([("HSET", purchase, key, "1")])
+        assert set((await two.condition()).faults) == {
+            f"{of_first}: {records[1].key} is a record of another purchase",
+            f"{of_nobody}: pruned is no record",
+        }
+
+    on_two(url, script)
 
 
 def test_guardians_that_start_at_once_agree_on_one_store(redis_url, new):
