@@ -245,7 +245,7 @@ class Visit:
             return False
         if trailing:
             await self._send({"type": TRAILERS, "headers": trailers_of(reply), "more_trailers": False})
-        return not self._caller.gone and self._stands()
+        return not self._caller.gone and (self._stands is None or self._stands())
 
     async def _pass_down(self, reply: Reply) -> bool:
         """The body, no faster than the caller takes it; False when it takes no more."""

@@ -100,8 +100,9 @@ class HttpCall:
         generation: Generation,
         receive: Receive,
         send: Send,
-        stands: Callable[[], bool] = lambda: True,
+        stands: Callable[[], bool] | None = None,
     ) -> None:
+        """stands: the server's word on whether the connection is open, where it gives one."""
         self.body = body
         self.headers = headers
         self.only = only
@@ -127,6 +128,9 @@ class HttpCall:
         """Whether the server knows already that the caller left: looks, and does not wait."""
         if self._leaving is not None:
             return self.gone
+        if self._stands is not None:
+            self.gone = not self._stands()
+            return self.gone
         looking = self._receive().__await__()
         try:
             next(looking)
@@ -148,7 +152,7 @@ class HttpCall:
         except OSError:
             self.gone = True
         else:
-            self.gone = not self._stands()
+            self.gone = self._stands is not None and not self._stands()
         return not self.gone
 
     def close(self) -> None:
@@ -171,9 +175,9 @@ async def write_json(send: Send, status: int, content: object, headers: Headers 
     await write(send, status, headers, orjson.dumps(content))
 
 
-def stands_in(scope: Scope) -> Callable[[], bool]:
+def stands_in(scope: Scope) -> Callable[[], bool] | None:
     """Whether the connection has stood so far; of another server than ours, that is not known."""
-    known: Callable[[], bool] = scope.get("extensions", {}).get(STANDS, lambda: True)
+    known: Callable[[], bool] | None = scope.get("extensions", {}).get(STANDS)
     return known
 
 
