@@ -14,6 +14,7 @@ import typer
 from guardian.commands import closing, policy, records
 from guardian.commands import store as stores
 from guardian.commands.classify import classify
+from guardian.commands.diagnosis import diagnosis
 from guardian.commands.health import check_health
 from guardian.commands.output import print_error, print_lines
 from guardian.errors import GuardianError
@@ -37,6 +38,7 @@ app.add_typer(records.orphans, name="orphans")
 app.add_typer(stores.app, name="store")
 app.command()(closing.reconcile)
 app.command()(classify)
+app.command()(diagnosis)
 
 
 @app.command()

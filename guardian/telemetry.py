@@ -90,6 +90,7 @@ class Telemetry:
         self._network = Names(MAX_NETWORKS, networks)
         self._facilitator = Names(MAX_FACILITATORS)
         self._route = Names(MAX_ROUTES)
+        self._host = Names(MAX_ROUTES)
         self._head_seen: dict[str, float] = {}
         self._traces: TracerProvider | None = None
         self._tracer: Tracer | None = None
@@ -149,8 +150,11 @@ class Telemetry:
         self._checks = Values("network", "check", "done")
         self._alerts = Values("facilitator", "rule")
         self._bought = Values("route", "outcome")
-        self._diagnoses = Values("route", "kind")
         self._refusals = Values("reason")
+        self._diagnoses = Values("route", "host", "kind")
+        self._lies = Values("facilitator", "network")
+        self._demands = Values("network", "check", "done")
+        self._offers = Values("network", "done")
         self._reloads = Values("outcome")
         for outcome in ("applied", "refused"):
             self._reloads.put((outcome,), 0)
@@ -212,6 +216,9 @@ class Telemetry:
             ("guardian.purchases", self._bought, "What became of payments that agents sent, by route"),
             ("guardian.diagnoses", self._diagnoses, "Buyers that loop, sellers and receipts that lie"),
             ("guardian.callers.refused", self._refusals, "Requests turned away because of who sent them"),
+            ("guardian.facilitator.lies", self._lies, "Successes of a facilitator that moved no money"),
+            ("guardian.demands.findings", self._demands, "What was found in 402s of routes, by check"),
+            ("guardian.offers", self._offers, "Offers of 402s that were moved back or taken out"),
             ("guardian.policy.reloads", self._reloads, "New policy files, applied or refused"),
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
@@ -292,8 +299,17 @@ class Telemetry:
     def bought(self, route: str, outcome: str) -> None:
         self._bought.add((self._route(route), outcome))
 
-    def diagnosed(self, route: str, kind: str) -> None:
-        self._diagnoses.add((self._route(route), kind))
+    def diagnosed(self, route: str, host: str, kind: str) -> None:
+        self._diagnoses.add((self._route(route), self._host(host), kind))
+
+    def facilitator_lied(self, facilitator: str, network: str) -> None:
+        self._lies.add((self._facilitator(facilitator), self._network(network)))
+
+    def demand(self, network: str, check: str, done: str) -> None:
+        self._demands.add((self._network(network), check, done))
+
+    def offer(self, network: str, done: str) -> None:
+        self._offers.add((self._network(network), done))
 
     def caller_refused(self, reason: str) -> None:
         self._refusals.add((reason,))

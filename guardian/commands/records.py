@@ -101,7 +101,12 @@ def _shown(record: dict[str, Any]) -> dict[str, Any]:
 
 def _cell(name: str, value: object) -> str:
     if name in _TIMES and isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return write_time(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None or value == "" else str(value)
+
+
+def write_time(at: float) -> str:
+    """Unix seconds as people read them."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from guardian.chain.watcher import Watcher
+from guardian.edge.diagnosis_api import DiagnosisApi
 from guardian.edge.orphans_api import OrphansApi
 from guardian.edge.views import settlement_view
 from guardian.errors import ChainUnavailable, StoreUnavailable
@@ -23,11 +24,13 @@ MAX_PAGE = 1000
 def operations_app(parts: Parts, settle: SettleFlow, policy: Callable[[], dict[str, object]]) -> Starlette:
     """The ASGI application of the operations port. policy: which one is in force, which was refused."""
     api = Operations(parts, lambda: settle.draining, policy)
+    diagnosis = DiagnosisApi(parts, settle.health)
     routes = [
         Route("/healthz", api.health),
         Route("/readyz", api.ready),
         Route("/metrics", api.metrics),
         Route("/api/policy", api.policy),
+        Route("/api/diagnosis", diagnosis.show),
         Route("/api/settlements", api.settlements),
         Route("/api/settlements/{id}", api.settlement),
         *OrphansApi(parts, settle).routes,

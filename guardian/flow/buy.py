@@ -13,6 +13,7 @@ from guardian.flow.alone import Alone
 from guardian.flow.buy_record import asker_of, can_be_watched, fits, is_for, purchase_of, recorded
 from guardian.flow.buying import Buying
 from guardian.flow.buys import Buys
+from guardian.flow.demands import Demands
 from guardian.flow.live import Live
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts
@@ -39,12 +40,14 @@ class BuyFlow:
         self._signatures = signatures
         self._sealing = sealing
         self._terms = Terms()
+        self._demands = Demands(parts, self._terms, settle.health)
         self._alone = Alone(parts, settle.replicas)
         self.buys = Buys(parts, settle, sealing)
 
     async def start(self) -> None:
         """Learn what the store holds; once it is open."""
         await self.buys.start()
+        await self._demands.start()
 
     async def handle(self, exchange: PaidExchange) -> None:
         """Answer a request that pays, or one that was told to. Raises NotSent and ReplyLost."""
@@ -91,7 +94,8 @@ class BuyFlow:
         """Watched by the chain: never presented beside another payment for the same."""
         live = buying.live
         first = await self._before(fresh)
-        await self._claim(buying, begun(fresh, Money.IDLE if first else Money.PENDING))
+        money, offered = Money.IDLE if first else Money.PENDING, self._terms.original(exchange)
+        await self._claim(buying, begun(fresh, money, offered))
         if live.record.paid_by:
             await exchange.answer(answers.bound(live.record))
             return
@@ -160,7 +164,7 @@ class BuyFlow:
     async def _passed_on(self, buying: Buying, fresh: Settlement, exchange: PaidExchange) -> None:
         """No chain to ask: as it is, once, and on record."""
         live = buying.live
-        await self._claim(buying, begun(fresh, Money.PENDING))
+        await self._claim(buying, begun(fresh, Money.PENDING, self._terms.original(exchange)))
         if live.record.money is Money.IDLE:
             await live.money(MoneyEvent.SENT)
         self._parts.telemetry.bought(exchange.route, "unwatched")
@@ -184,16 +188,16 @@ class BuyFlow:
     async def _is_told_to_pay(self, exchange: PaidExchange, demand: Reply) -> None:
         """A payment that exists answers it before its client signs another one."""
         found = self.buys.open.of(purchase_of(exchange))
-        offers = self._terms.read(exchange, demand, needed=bool(found))
+        read = self._terms.read(exchange, demand)
         for record in found:
-            if record.asker != asker_of(exchange) or not fits(record, offers):
+            if record.asker != asker_of(exchange) or not fits(record, read.offers):
                 continue
             if (stands := await self.buys.standing(record)) is None:
                 continue
             async with self.buys.of(stands.key, exchange, stands) as buying:
                 if await self._served(buying, exchange):
                     return
-        await exchange.answer(demand)
+        await exchange.answer(await self._demands.fitted(exchange, demand, read))
 
     # -- waiting for a payment, and presenting it
 
@@ -250,7 +254,7 @@ class BuyFlow:
             if await exchange.answer(reply):
                 told = AnswerEvent.TOLD_PENDING
             self._parts.telemetry.bought(exchange.route, "paid_undelivered" if live.paid else "in_doubt")
-            if live.paid and 400 <= said < 500:
+            if live.record.chain_proven and live.paid and 400 <= said < 500:
                 self.buys.charged(live)
         if other is not None:
             note = f"{live.record.id} stands before it"

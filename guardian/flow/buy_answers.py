@@ -4,14 +4,19 @@ Problem details (RFC 9457). Never a 402: it makes clients sign again.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
+from guardian.settlement.demand import Fault
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import PAID
 from guardian.upstream.reply import Reply, whole_reply
+from guardian.wire.demand import Offer
 
 KIND = "urn:payment-guardian:"
+FAULTS_TOLD = 16
 LEAST_WAIT_S, LONGEST_WAIT_S = 1, 30
 
 
@@ -59,6 +64,34 @@ def bound(record: Settlement) -> Reply:
     )
     title = "Answered by an earlier payment"
     return _problem(409, "answered-by-another", title, detail, payment=record.id, sent=False)
+
+
+def refused_demand(route: str, faults: Sequence[Fault]) -> Reply:
+    """The policy lets nobody sign for any of these offers. faults: one or more, the first told at length."""
+    first = faults[0]
+    detail = (
+        f"{first.field}: found {first.found}, expected {first.expected}; {first.cure}. Nothing was signed."
+    )
+    told: list[dict[str, Any]] = [
+        {"check": str(one.check), "field": one.field, "found": one.found, "expected": one.expected}
+        | {"cure": one.cure}
+        for one in faults[:FAULTS_TOLD]
+    ]
+    title = "The seller's demand is refused by the policy"
+    return _problem(403, "demand-refused", title, detail, route=route, **told[0], faults=told)
+
+
+def no_network_offered(route: str, offers: Sequence[Offer], only: Sequence[str]) -> Reply:
+    """The seller takes no network that the policy lets agents pay on."""
+    wanted, allowed = sorted({one.network_as_sent for one in offers}), ", ".join(only)
+    detail = (
+        f"The seller takes {', '.join(wanted)[:500]}, and offers.only of the route allows {allowed[:500]}. "
+        "Nothing was signed."
+    )
+    title = "The seller takes no network that the policy allows"
+    return _problem(
+        403, "no-network-offered", title, detail, route=route, found=wanted[:FAULTS_TOLD], expected=list(only)
+    )
 
 
 def _problem(

@@ -9,6 +9,7 @@ from typing import Final
 
 from guardian.errors import StoreUnavailable
 from guardian.flow.buying import Buying
+from guardian.flow.diagnosis import Kind
 from guardian.flow.live import Live
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
@@ -34,11 +35,11 @@ class Buys:
         self._settle = settle
         self._sealing = sealing
         self._here: dict[str, Buying] = {}
-        self._signatures: OrderedDict[str, int] = OrderedDict()
+        self._signatures: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._charged: OrderedDict[str, None] = OrderedDict()
         self.open = Undelivered()
         self.looked = False
-        settle.lives.told = self._told
+        settle.lives.told.append(self._told)
 
     async def start(self) -> None:
         """Learn of every payment that is open, and from now on of those that others move."""
@@ -110,23 +111,29 @@ class Buys:
 
     def signed(self, record: Settlement) -> None:
         """A payment was signed for a purchase: one too many shows a buyer that loops."""
-        count = self._signatures.pop(record.purchase, 0) + 1
-        self._signatures[record.purchase] = count
+        count = self._signatures.pop(_buyer(record), 0) + 1
+        self._signatures[_buyer(record)] = count
         if len(self._signatures) > PURCHASES_COUNTED:
             self._signatures.popitem(last=False)
         if count >= LOOP_SIGNATURES:
-            self._parts.telemetry.diagnosed(record.route, "buyer_loops")
-            log.warning("a buyer signs again and again for one purchase", extra={"settlement": record.id})
+            self._diagnosed(Kind.BUYER_LOOPS, record)
+            log.warning(
+                "a buyer signs again and again for one purchase",
+                extra={"settlement": record.id, "route": record.route, "signatures": count},
+            )
 
     def charged(self, live: Live) -> None:
         """A seller was paid and goes on refusing; once for each payment."""
-        id, route = live.record.id, live.record.route
+        id = live.record.id
         if id not in self._charged:
             self._charged[id] = None
             if len(self._charged) > PURCHASES_COUNTED:
                 self._charged.popitem(last=False)
-            self._parts.telemetry.diagnosed(route, "charged_on_4xx")
-            log.warning("a seller was paid and refuses", extra=facts(live) | {"route": route})
+            self._diagnosed(Kind.CHARGED_ON_4XX, live.record)
+            log.warning("a seller was paid and refuses", extra=facts(live) | {"route": live.record.route})
+
+    def _diagnosed(self, kind: Kind, record: Settlement) -> None:
+        self._parts.diagnosis.of_route(kind, self._parts.policy, record.route, record.id)
 
     def _told(self, live: Live, old: Settlement) -> None:
         new = live.record
@@ -135,11 +142,13 @@ class Buys:
         self.open.put(new)
         telemetry = self._parts.telemetry
         if new.answer is Answer.ACCEPTED and old.answer is not Answer.ACCEPTED:
-            self._signatures.pop(new.purchase, None)
+            self._signatures.pop(_buyer(new), None)
             telemetry.bought(new.route, "delivered_late" if new.tainted else "delivered")
         if new.money in UNPAID and old.money not in UNPAID and new.vouched:
-            telemetry.diagnosed(new.route, "receipt_lies")
+            self._diagnosed(Kind.RECEIPT_LIES, new)
             log.error("a receipt says paid and the chain has no transfer", extra=facts(live))
+        if new.chain_proven and not old.chain_proven and not live.callers and _refused(new):
+            self.charged(live)  # where somebody waits, the seller is asked again first
 
     def _moved_elsewhere(self, message: bytes) -> None:
         key = message.decode()
@@ -150,3 +159,19 @@ class Buys:
         with contextlib.suppress(StoreUnavailable):  # what is lost here, the claim of a purchase finds
             if (record := await self._parts.store.get(key)) is not None:
                 self.open.put(record)
+
+
+def _buyer(record: Settlement) -> tuple[str, str]:
+    """One purchase of one payer: those who show nothing share the name of a purchase."""
+    return record.purchase, record.payer
+
+
+def _refused(record: Settlement) -> bool:
+    """Paid, and the seller's last word was 4xx; one that says it is waiting itself does not refuse."""
+    waits = "settlement_pending" in record.message
+    return (
+        record.money in PAID
+        and record.answer is not Answer.ACCEPTED
+        and not waits
+        and (record.reason.startswith("http_4"))
+    )

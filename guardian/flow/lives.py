@@ -19,7 +19,7 @@ class Lives:
         self._parts = parts
         self._watch = watch
         self._all: dict[str, Live] = {}
-        self.told: Callable[[Live, Settlement], None] = lambda live, old: None
+        self.told: list[Callable[[Live, Settlement], None]] = []
 
     def __contains__(self, key: str) -> bool:
         return key in self._all
@@ -66,7 +66,8 @@ class Lives:
     def _moved(self, live: Live, old: Settlement) -> None:
         """Count and log what an operator wants to know of a move."""
         new = live.record
-        self.told(live, old)
+        for tell in self.told:
+            tell(live, old)
         self._tell_of_orphan(live)
         if new.money in IN_DOUBT and old.money not in IN_DOUBT:
             log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})

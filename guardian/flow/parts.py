@@ -19,6 +19,7 @@ from guardian.facilitator.auth import Credentials
 from guardian.facilitator.choice import Facilitators
 from guardian.facilitator.circuit import Circuits
 from guardian.facilitator.client import Facilitator
+from guardian.flow.diagnosis import Diagnosis
 from guardian.policy.model import Policy
 from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
@@ -136,6 +137,10 @@ class Parts:
     clock: Callable[[], float] = time.time
     replica: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(4)}")
     tasks: Tasks = field(default_factory=Tasks)
+    diagnosis: Diagnosis = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.diagnosis = Diagnosis(self.telemetry, self.clock)
 
     @property
     def policy(self) -> Policy:

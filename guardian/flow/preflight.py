@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from guardian.flow.parts import Call, Generation, Parts, log
 from guardian.flow.signatures import Signatures
-from guardian.policy.keys import CheckPolicy
+from guardian.policy.checks import CheckPolicy
 from guardian.policy.layers import InForce
 from guardian.policy.rules import Mode
 from guardian.settlement.preflight import Check, Facts, Finding, findings

@@ -16,6 +16,7 @@ from guardian.errors import StoreUnavailable
 from guardian.flow import answers
 from guardian.flow.adopt import Adoption
 from guardian.flow.ask import Question, ask_each
+from guardian.flow.health import Health
 from guardian.flow.leading import Leading
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.lives import Lives
@@ -48,6 +49,8 @@ class SettleFlow:
         self.replicas = Replicas(parts)
         self.watch = Watch(parts, self.replicas)
         self.lives = Lives(parts, self.watch)
+        self.health = Health(parts, self.replicas.leads)
+        self.lives.told.append(self.health.moved)
         self._sender = Sender(parts, self.watch)
         self.watch.send_again = self._sender.start
         self.draining = False

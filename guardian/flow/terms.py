@@ -1,50 +1,102 @@
-"""What sellers of v1 asked for last: a v1 payment does not say in which asset it pays. Memory only."""
+"""What sellers asked for last, by what was asked. Memory only.
+
+Two things of it are needed later: a v1 payment does not say in which asset it pays, and the record of a
+payment says what its seller had offered where the agent was shown something else.
+"""
 
 from collections import OrderedDict
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import orjson
 
 from guardian.errors import BadPayment
 from guardian.flow.paid import PaidExchange
 from guardian.upstream.reply import Reply
-from guardian.wire.demand import REQUIRED, Offer, read_demand
+from guardian.wire.demand import REQUIRED, Demand, Offer, read_demand
 
 REMEMBERED: Final = 1024
 """Requests whose demand is remembered; some kB each."""
 
-Asked = tuple[str, str, str]
+MAX_ORIGINAL_CHARS: Final = 4000
+"""Of the offers as the seller made them, in the audit trail of a record."""
+
+Key = tuple[str, str, str]
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A 402 as far as it can be read. fault: it demands something, and cannot be read."""
+
+    demand: Demand | None = None
+    fault: BadPayment | None = None
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """All of them, none where there is no demand."""
+        return self.demand.offers if self.demand else ()
 
 
 class Terms:
     """The offers of demands by what was asked."""
 
     def __init__(self) -> None:
-        self._offers: OrderedDict[Asked, tuple[Offer, ...]] = OrderedDict()
+        self._offers: OrderedDict[Key, tuple[Offer, ...]] = OrderedDict()
+        self._original: OrderedDict[Key, str] = OrderedDict()
 
     def of(self, exchange: PaidExchange) -> tuple[Offer, ...]:
         """Those of the last demand in a body that answered this request."""
-        return self._offers.get(_asked(exchange), ())
+        return self._offers.get(_key(exchange), ())
 
-    def read(self, exchange: PaidExchange, demand: Reply, *, needed: bool) -> tuple[Offer, ...]:
-        """The offers in a demand, which stays to be passed on; none where it cannot be read. Those in a
-        header come back with the payment, so that one is only read where it is `needed` now."""
-        in_header = any(name == REQUIRED for name, _ in demand.headers)
-        if in_header and not needed:
-            return ()
-        body = demand.take()
+    def original(self, exchange: PaidExchange) -> str:
+        """What the seller had offered for this request; "" where agents were shown just that."""
+        written = self._original.get(_key(exchange))
+        return f"its seller offered {written}" if written else ""
+
+    def read(self, exchange: PaidExchange, reply: Reply) -> Read:
+        """The demand in a 402, which stays to be passed on. Those in a header come back with the payment,
+        so that only what a body alone demands is remembered."""
+        body = reply.take()
         if body:
-            demand.feed(body)
+            reply.feed(body)
+        self._original.pop(_key(exchange), None)
         try:
-            found = read_demand(demand.headers, body)
-        except BadPayment:
-            return ()
-        offers = found.offers if found else ()
-        if offers and not in_header:
-            self._offers[_asked(exchange)] = offers
-            self._offers.move_to_end(_asked(exchange))
-            if len(self._offers) > REMEMBERED:
-                self._offers.popitem(last=False)
-        return offers
+            demand = read_demand(reply.headers, body)
+        except BadPayment as fault:
+            return Read(fault=fault)
+        if demand is not None and demand.offers and not any(name == REQUIRED for name, _ in reply.headers):
+            _keep(self._offers, _key(exchange), demand.offers)
+        return Read(demand)
+
+    def changed(self, exchange: PaidExchange, demand: Demand) -> None:
+        """The agent is shown other offers than these, or in another order."""
+        _keep(self._original, _key(exchange), _written(demand))
 
 
-def _asked(exchange: PaidExchange) -> Asked:
+def _written(demand: Demand) -> str:
+    """The offers in their order, each once: header and body say the same."""
+    spot = demand.offers[0].spot
+    listed = [
+        {
+            "scheme": one.scheme,
+            "network": one.network_as_sent,
+            "asset": one.asset,
+            "payTo": one.pay_to,
+            "amount": None if one.amount is None else str(one.amount),
+        }
+        for one in demand.offers
+        if one.spot == spot
+    ]
+    return orjson.dumps(listed).decode()[:MAX_ORIGINAL_CHARS]
+
+
+def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > REMEMBERED:
+        kept.popitem(last=False)
+
+
+def _key(exchange: PaidExchange) -> Key:
     return exchange.route, exchange.method, exchange.url

@@ -21,6 +21,7 @@ from guardian.chain.target import (
     Unused,
 )
 from guardian.errors import ChainUnavailable, StoreUnavailable
+from guardian.flow.diagnosis import Kind
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Parts, log
 from guardian.flow.replicas import Replicas, UnusedNonce
@@ -171,7 +172,11 @@ class Watch:
             await live.money(MoneyEvent.DOUBT, "no reply before the chain's word", tainted=True)
         await live.money(MoneyEvent.CHAIN_UNPAID, kind, chain_proven=True, **cause)
         if live.record.unpaid:
-            self._parts.telemetry.unpaid_found(live.record.network)
+            record = live.record
+            self._parts.telemetry.unpaid_found(record.network)
+            self._parts.diagnosis.of_facilitator(
+                Kind.FACILITATOR_LIES, record.facilitator, record.network, record.id
+            )
             log.error(
                 "unpaid: a facilitator reported success and the chain has no transfer", extra=facts(live)
             )

@@ -30,6 +30,7 @@ def refuse_incoherent(policy: "Policy") -> None:
     _refuse_collisions(policy)
     _refuse_unknown_facilitators(policy)
     _refuse_missing_defaults(policy)
+    _refuse_out_of_place(policy)
     for section, low, high in _ORDERED:
         _refuse_disorder(policy, section, low, high)
 
@@ -72,6 +73,19 @@ def _refuse_missing_defaults(policy: "Policy") -> None:
     for section, cure in (("classify", "{settle: settlement, verify: unknown}"), ("act", "{}")):
         if section in policy.model_fields_set and "default" not in getattr(policy, section).model_fields_set:
             raise Misplaced((section,), f"default is missing; end the rules with `default: {cure}`")
+
+
+def _refuse_out_of_place(policy: "Policy") -> None:
+    """What is said of a 402 before anybody has chosen a network, or at a facilitator that it never names."""
+    facilitators: list[tuple[Path, Section]] = [
+        (("facilitators", at), one) for at, one in enumerate(policy.facilitators)
+    ]
+    networks: list[tuple[Path, Section]] = [(("networks", id), one) for id, one in policy.networks.items()]
+    for section, layers in (("demands", facilitators), ("offers", [*facilitators, *networks])):
+        for path, layer in layers:
+            if section in layer.model_fields_set:
+                said = f"{section} says nothing here; write it under a route, or at the top for all routes"
+                raise Misplaced((*path, section), said)
 
 
 def _refuse_disorder(policy: "Policy", section: str, low: str, high: str) -> None:

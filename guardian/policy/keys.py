@@ -4,57 +4,14 @@ The built-in default of a key is written here and nowhere else; which layer wins
 The descriptions are the documentation: the JSON Schema and docs/policy.md are made from them.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field
 
-from guardian.policy.rules import Mode
+from guardian.policy.checks import REFUSE, WARN, Check
+from guardian.policy.demands import DemandsPolicy, OffersPolicy
 from guardian.policy.section import Section
 from guardian.policy.types import AmountValue, Count, Delay, Duration, Written
-from guardian.policy.units import show
-
-Doing = Literal["off", "warn", "refuse"]
-
-
-class CheckPolicy(Section):
-    """What one preflight check does."""
-
-    do: Doing = Field(
-        description="`refuse` answers the caller with the field and the cure, and sends nothing; `warn` "
-        "counts and logs, and sends; `off` does not look."
-    )
-    mode: Mode = Field(
-        default=Mode.ENFORCE,
-        description="`shadow` looks, counts and logs what it would have done, and lets everything pass.",
-    )
-
-
-def _check(value: object) -> object:
-    if isinstance(value, CheckPolicy | dict):
-        return value
-    if not isinstance(value, str) or value not in ("off", "warn", "refuse"):
-        said = "write off, warn or refuse, or {do: refuse, mode: shadow}"
-        raise ValueError(f"{show(value)} is nothing that a check can do; {said}")
-    return {"do": value}
-
-
-_CHECK_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"enum": ["off", "warn", "refuse"]},
-        {
-            "type": "object",
-            "properties": {
-                "do": {"enum": ["off", "warn", "refuse"]},
-                "mode": {"enum": ["enforce", "shadow"], "default": "enforce"},
-            },
-            "required": ["do"],
-            "additionalProperties": False,
-        },
-    ]
-}
-Check = Annotated[CheckPolicy, BeforeValidator(_check), WithJsonSchema(_CHECK_SCHEMA)]
-REFUSE = CheckPolicy(do="refuse")
-WARN = CheckPolicy(do="warn")
 
 
 class SettlePolicy(Section):
@@ -186,7 +143,14 @@ class Layer(Section):
     preflight: PreflightPolicy = Field(
         default=PreflightPolicy(), description="What is looked at before anything is sent."
     )
+    demands: DemandsPolicy = Field(
+        default=DemandsPolicy(), description="What is looked at in a 402 before an agent signs."
+    )
+    offers: OffersPolicy = Field(
+        default=OffersPolicy(),
+        description="Which networks of a 402 an agent is offered, and which first; in `default` and routes.",
+    )
 
 
-SECTIONS: tuple[str, ...] = ("settle", "circuit", "retry", "preflight")
+SECTIONS: tuple[str, ...] = ("settle", "circuit", "retry", "preflight", "demands", "offers")
 """Keys of a layer that are laid over each other key by key; at the top level they stand for `default`."""

@@ -2,14 +2,15 @@
 
     route > facilitator > network > shipped values of the network > `default` > built in
 
-The most specific layer that names a key wins, key by key, also inside `settle`, `circuit`, `retry` and
-`preflight`. A name that the policy does not know adds no layer. No I/O.
+The most specific layer that names a key wins, key by key, also inside `settle`, `circuit`, `retry`,
+`preflight`, `demands` and `offers`. A name that the policy does not know adds no layer. No I/O.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from guardian.policy.demands import DemandsPolicy, OffersPolicy
 from guardian.policy.keys import SECTIONS, CircuitPolicy, PreflightPolicy, RetryPolicy, SettlePolicy
 from guardian.policy.network import SHIPPED, SHIPPED_TOKENS, NetworkPolicy, TokenPolicy
 from guardian.policy.section import Section
@@ -35,6 +36,8 @@ class InForce:
     circuit: CircuitPolicy
     retry: RetryPolicy
     preflight: PreflightPolicy
+    demands: DemandsPolicy
+    offers: OffersPolicy
     rpc: tuple[str, ...] = field(repr=False)
     rpc_pace: Pace
     """May hold keys: never shown."""

@@ -14,9 +14,10 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from guardian.policy.auth import AuthPolicy
 from guardian.policy.callers import CallersPolicy
 from guardian.policy.cases import Case
+from guardian.policy.checks import CheckPolicy
 from guardian.policy.coherence import refuse_incoherent
+from guardian.policy.demands import DemandsPolicy, OffersPolicy
 from guardian.policy.keys import (
-    CheckPolicy,
     CircuitPolicy,
     Layer,
     PreflightPolicy,
@@ -45,10 +46,12 @@ __all__ = [
     "AuthPolicy",
     "CheckPolicy",
     "CircuitPolicy",
+    "DemandsPolicy",
     "FacilitatorPolicy",
     "InForce",
     "Layer",
     "NetworkPolicy",
+    "OffersPolicy",
     "Policy",
     "PreflightPolicy",
     "RetryPolicy",
@@ -127,6 +130,8 @@ class Policy(Section):
     preflight: PreflightPolicy = Field(
         default=PreflightPolicy(), description="Short for `default.preflight`."
     )
+    demands: DemandsPolicy = Field(default=DemandsPolicy(), description="Short for `default.demands`.")
+    offers: OffersPolicy = Field(default=OffersPolicy(), description="Short for `default.offers`.")
     routes: tuple[RoutePolicy, ...] = Field(
         default=(), max_length=1024, description="Paid APIs for agents, each at a path of its own."
     )

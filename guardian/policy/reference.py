@@ -7,11 +7,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from guardian.policy.keys import CheckPolicy
+from guardian.policy.checks import CheckPolicy
 from guardian.policy.model import Policy
 from guardian.policy.schema import json_schema, sections_of, written_default
 from guardian.policy.section import yaml_key
-from guardian.policy.units import AMOUNT_PATTERN, DURATION_PATTERN, PACE_PATTERN
+from guardian.policy.units import AMOUNT_PATTERN, DURATION_PATTERN, PACE_PATTERN, TIMES_PATTERN
 
 _TITLES = {
     "Policy": "The policy file",
@@ -24,6 +24,8 @@ _TITLES = {
     "CircuitPolicy": "`circuit`",
     "RetryPolicy": "`retry`",
     "PreflightPolicy": "`preflight`",
+    "DemandsPolicy": "`demands`",
+    "OffersPolicy": "`offers`",
     "AuthPolicy": "`facilitators.auth`",
     "SecretPlace": "Where a secret stands",
     "HeaderAuth": "`facilitators.auth.header`",
@@ -50,6 +52,7 @@ _PATTERNS = {
     DURATION_PATTERN: "[duration](#durations-amounts-and-paces)",
     AMOUNT_PATTERN: "[amount](#durations-amounts-and-paces)",
     PACE_PATTERN: "[pace](#durations-amounts-and-paces)",
+    TIMES_PATTERN: "factor, like `2x`",
 }
 
 

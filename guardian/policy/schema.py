@@ -6,10 +6,10 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from guardian.policy.keys import CheckPolicy
+from guardian.policy.checks import CheckPolicy
 from guardian.policy.model import Policy
 from guardian.policy.section import Section, yaml_key
-from guardian.policy.units import Amount, Pace
+from guardian.policy.units import Amount, Pace, Times
 from guardian.policy.words import words
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -61,7 +61,7 @@ def written_default(attribute: str, default: Any) -> Any:
     """A default as JSON; None where there is none to write: a section's keys have their own."""
     if default is None or default == () or default == {} or default == "":
         return None
-    if isinstance(default, CheckPolicy | Amount | Pace) or attribute.endswith("_s"):
+    if isinstance(default, CheckPolicy | Amount | Pace | Times) or attribute.endswith("_s"):
         return words(attribute, default)
     if isinstance(default, Section):
         return None

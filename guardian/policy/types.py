@@ -22,15 +22,19 @@ from guardian.policy.units import (
     AMOUNT_PATTERN,
     DURATION_PATTERN,
     PACE_PATTERN,
+    TIMES_PATTERN,
     Amount,
     Pace,
+    Times,
     parse_amount,
     parse_duration,
     parse_pace,
+    parse_times,
     show,
     write_amount,
     write_duration,
     write_pace,
+    write_times,
 )
 from guardian.wire.networks import V1_NAMES, network_of
 
@@ -185,6 +189,10 @@ def _pace(value: object) -> Pace:
     return value if isinstance(value, Pace) else parse_pace(value)
 
 
+def _times(value: object) -> Times:
+    return value if isinstance(value, Times) else parse_times(value)
+
+
 def _env(value: object) -> str:
     """Never echoed: somebody may have put the secret itself here."""
     if not isinstance(value, str) or not _ENV.fullmatch(value):
@@ -289,6 +297,12 @@ PaceValue = Annotated[
     PlainValidator(_pace),
     PlainSerializer(write_pace, return_type=str, when_used="json"),
     _text_schema(PACE_PATTERN, "50 per s"),
+]
+TimesValue = Annotated[
+    Times,
+    PlainValidator(_times),
+    PlainSerializer(write_times, return_type=str, when_used="json"),
+    _text_schema(TIMES_PATTERN, "2x"),
 ]
 EnvName = Annotated[str, BeforeValidator(_env), _text_schema(f"^{_ENV.pattern}$", "FACILITATOR_TOKEN")]
 SecretFile = Annotated[str, BeforeValidator(_secret_file), _text_schema("^/", "/run/secrets/token")]

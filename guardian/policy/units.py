@@ -7,6 +7,7 @@ ValueErrors with the cure in them; whoever knows the place in the file adds it.
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Final
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -14,12 +15,14 @@ MAX_DURATION_S: Final = 3650 * 86400.0  # ten years: beyond it somebody mistook 
 DURATION_PATTERN: Final = r"^[0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h|d)$"
 
 AMOUNT_PATTERN: Final = r"^(\$[0-9]{1,12}(\.[0-9]{1,18})?|[0-9]{1,78} atomic)$"
+TIMES_PATTERN: Final = r"^[0-9]{1,4}(\.[0-9]{1,3})?x$"
 PACE_PATTERN: Final = r"^[0-9]{1,7} per (s|m|h)$"
 MAX_ATOMIC: Final = 2**256 - 1  # what a token contract can count
 
 _NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
 _DOLLARS = re.compile(r"\$ ?([0-9]{1,12}(?:\.[0-9]{1,18})?)", re.ASCII)
 _ATOMIC = re.compile(r"([0-9]{1,78}) *atomic", re.ASCII)
+_TIMES = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,3})?) ?x", re.ASCII)
 _PACE = re.compile(r"([0-9]{1,7}) *(?:per|/) *([a-z]+)", re.ASCII)
 _SHOWN_CHARS = 40
 
@@ -57,6 +60,38 @@ class Pace:
 
     count: int
     per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How many times as much: exact, because it is held against amounts."""
+
+    factor: Decimal
+
+    @classmethod
+    def of(cls, factor: int) -> "Times":
+        """A whole number of times."""
+        return cls(Decimal(factor))
+
+    def exceeded(self, before: int, now: int) -> bool:
+        """Whether an amount is more than so many times another, in the same unit."""
+        return now > before * Fraction(self.factor)
+
+
+def parse_times(value: object) -> Times:
+    """A factor from `2x` or `1.5x`, 1 or more; raises ValueError."""
+    cure = "write it like 2x or 1.5x"
+    match = _TIMES.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{show(value)} is not a number of times; {cure}")
+    if (factor := Decimal(match[1])) < 1:
+        raise ValueError(f"{show(value)} is less than 1x; {cure}")
+    return Times(factor)
+
+
+def write_times(times: Times) -> str:
+    """The writing that reads back as the same factor."""
+    return f"{times.factor:f}x"
 
 
 def parse_amount(value: object) -> Amount:

@@ -3,12 +3,12 @@
 from enum import Enum
 
 from guardian.policy.auth import AuthPolicy, SecretPlace
-from guardian.policy.keys import CheckPolicy
+from guardian.policy.checks import CheckPolicy
 from guardian.policy.network import TokenPolicy
 from guardian.policy.rules import Mode
 from guardian.policy.section import Section, yaml_key
 from guardian.policy.types import redact_url
-from guardian.policy.units import Amount, Pace, write_amount, write_duration, write_pace
+from guardian.policy.units import Amount, Pace, Times, write_amount, write_duration, write_pace, write_times
 
 _LEFT_OUT = {
     "order": "place in the list",
@@ -18,6 +18,7 @@ _LEFT_OUT = {
     "max_open_all": "no limit",
     "longest_description": "no limit",
     "failover_to": "all",
+    "only": "all",
     **dict.fromkeys(("retry", "failover", "circuit", "watch", "answer", "alert"), "as the class has it"),
 }
 """What it means that a key without a default is left out; else there is none."""
@@ -36,6 +37,8 @@ def words(attribute: str, value: object) -> str:
             return write_amount(value)
         case Pace():
             return write_pace(value)
+        case Times():
+            return write_times(value)
         case CheckPolicy():
             return str(value.do) if value.mode is Mode.ENFORCE else f"{value.do} (shadow)"
         case SecretPlace():

@@ -95,19 +95,21 @@ def _token_domain(payment: Payment, facts: Facts) -> _Findings:
     A domain that `extra` leaves out is filled in by some facilitators; one that names another contract
     is not the token's (Circle Gateway checks the signature in its own wallet contract).
     """
-    expected = facts.domain
-    if expected is None or payment.method is not Method.EIP3009 or payment.scheme != "exact":
+    if facts.domain is None or payment.method is not Method.EIP3009 or payment.scheme != "exact":
         return ()
-    name, version = payment.domain_name, payment.domain_version
-    wrong_name = name != expected.name and name != ""
-    wrong_version = version != expected.version and version != "" and expected.version is not None
-    if not (wrong_name or wrong_version) or payment.domain_contract not in ("", payment.asset):
+    if payment.domain_contract not in ("", payment.asset):
         return ()
+    differing = domain_differences(payment.domain_name, payment.domain_version, facts.domain)
+    return [_domain_finding(payment, *difference) for difference in differing]
+
+
+def domain_differences(name: str, version: str, expected: Domain) -> list[tuple[str, str, str]]:
+    """What of a domain is not the token's, as (part, as sent, expected); what is left out is no fault."""
     wrong = []
-    if wrong_name:
-        wrong.append(_domain_finding(payment, "name", name, expected.name))
-    if wrong_version:
-        wrong.append(_domain_finding(payment, "version", version, str(expected.version)))
+    if name not in ("", expected.name):
+        wrong.append(("name", name, expected.name))
+    if expected.version is not None and version not in ("", expected.version):
+        wrong.append(("version", version, expected.version))
     return wrong
 
 
@@ -117,7 +119,7 @@ def _domain_finding(payment: Payment, part: str, sent: str, expected: str) -> Fi
         f"paymentRequirements.extra.{part}",
         shown(sent),
         repr(expected),
-        f'set extra.{part} to "{expected}" for {_short(payment.asset)} on {payment.network_as_sent}'
+        f'set extra.{part} to "{expected}" for {short(payment.asset)} on {payment.network_as_sent}'
         " and let the payer sign again",
         f"invalid_exact_evm_token_{part}_mismatch",
     )
@@ -135,12 +137,12 @@ def _minimum_amount(payment: Payment, facts: Facts) -> _Findings:
     if amount >= facts.minimum or (amount == 0 and not _is_evm(payment)):
         return ()
     key = "maxAmountRequired" if payment.x402_version == 1 else "amount"
-    least = _units(facts.minimum, payment)
+    least = units(facts.minimum, payment.network, payment.asset)
     return (
         Finding(
             Check.MINIMUM_AMOUNT,
             f"paymentRequirements.{key}",
-            _units(amount, payment),
+            units(amount, payment.network, payment.asset),
             f"at least {least}",
             f"raise the price to at least {least}",
             "amount_too_low",
@@ -309,13 +311,14 @@ def _is_evm(payment: Payment) -> bool:
     return payment.method is Method.EIP3009 or payment.method is Method.PERMIT2
 
 
-def _short(address: str) -> str:
+def short(address: str) -> str:
+    """An address as a sentence names it."""
     return f"{address[:6]}…{address[-4:]}" if len(address) > 12 else address
 
 
-def _units(amount: int, payment: Payment) -> str:
+def units(amount: int, network: str, asset: str) -> str:
     """Atomic units, with the dollars that they are worth where the token is known."""
-    decimals = dollar_decimals(payment.network, payment.asset)
+    decimals = dollar_decimals(network, asset)
     if decimals is None or amount >= 10**27:
         return f"{amount} atomic"
     return f"{amount} atomic (${Decimal(amount).scaleb(-decimals).normalize():f})"

@@ -106,9 +106,9 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
         return is_unpaid(self.money, self.answer) and self.plane == FACILITATOR and not self.paid_by
 
 
-def begun(fresh: Settlement, money: Money) -> Settlement:
+def begun(fresh: Settlement, money: Money, note: str = "") -> Settlement:
     """A new record with the first line of its audit trail: claimed, and to be sent at once or not."""
-    line = Event(at=fresh.created_at, name="claimed", money=money, answer=fresh.answer)
+    line = Event(at=fresh.created_at, name="claimed", money=money, answer=fresh.answer, note=note)
     return msgspec.structs.replace(fresh, money=money, events=(line,))
 
 

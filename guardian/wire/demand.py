@@ -42,7 +42,7 @@ class Offer:
 
     spot, index: where it stands; network: CAIP-2 where the name is known, else as sent, "" without one;
     asset, pay_to: EVM lower-cased, "" without one; amount: atomic units, None where none can be read;
-    terms: the whole element.
+    domain_…, transfer_method: of `extra`, "" where it names none; terms: the whole element.
     """
 
     spot: Spot
@@ -57,6 +57,8 @@ class Offer:
     max_timeout_s: int | None
     domain_name: str
     domain_version: str
+    domain_contract: Address
+    transfer_method: str
     resource: str
     terms: Json = field(repr=False)
 
@@ -216,6 +218,8 @@ def _offer(spot: Spot, index: int, version: int, terms: Json) -> Offer:
         max_timeout_s=uint_of(terms.get("maxTimeoutSeconds")),
         domain_name=text_of(domain.get("name")),
         domain_version=text_of(domain.get("version")),
+        domain_contract=_account(domain.get("verifyingContract")),
+        transfer_method=text_of(domain.get("assetTransferMethod")),
         resource=_text(terms.get("resource")),
         terms=terms,
     )

@@ -75,7 +75,7 @@ def test_a_receipt_without_a_transfer_is_counted_as_a_lie() -> None:
         scene.chain.say(Expired(9))
         record = await scene.until_record(lambda record: record.money is Money.FAILED)
         assert not record.unpaid
-        assert 'guardian_diagnoses_total{kind="receipt_lies",route="shop"} 1.0' in metrics(scene)
+        assert 'guardian_diagnoses_total{host="shop",kind="receipt_lies",route="shop"} 1.0' in metrics(scene)
 
     BuyScene(goods(success=True, transaction=TX)).play(script)
 
@@ -178,7 +178,9 @@ def test_paid_and_refused_for_good_is_an_orphan_and_never_a_402() -> None:
         assert agent.problem["type"] == "urn:payment-guardian:paid-not-delivered"
         assert agent.problem["transaction"] == TX
         assert (await scene.record()).orphan
-        assert 'guardian_diagnoses_total{kind="charged_on_4xx",route="shop"} 1.0' in metrics(scene)
+        assert 'guardian_diagnoses_total{host="shop",kind="charged_on_4xx",route="shop"} 1.0' in metrics(
+            scene
+        )
         scene.says = [goods()]
         again = await scene.buy(signed())
         assert again.status == 200
@@ -324,7 +326,7 @@ def test_while_the_first_is_in_doubt_new_signatures_are_put_aside() -> None:
             assert agent.status == 503
             assert agent.problem["payment"] == (await scene.record(1)).id
         assert set(scene.nonces) == {1}
-        assert 'guardian_diagnoses_total{kind="buyer_loops",route="shop"} 1.0' in metrics(scene)
+        assert 'guardian_diagnoses_total{host="shop",kind="buyer_loops",route="shop"} 1.0' in metrics(scene)
 
     BuyScene(refusal, **SHORT).play(script)
 
