@@ -26,7 +26,7 @@ MAX_PAID_BODY_BYTES = 8 * MIB
 """A request that pays is kept whole until it is delivered."""
 
 MAX_DEMAND_BYTES = HELD_BYTES
-"""A 402 with a longer body is no demand that anybody could read; it passes."""
+"""A 402 with a longer body is handed to the flow unread."""
 
 REPEATABLE = ("GET", "HEAD", "OPTIONS")
 """Safe methods (RFC 9110 §9.2.1) may go again over a new connection when a kept one was stale."""
@@ -158,7 +158,7 @@ class Visit:
             self._caller.listen(lambda: None)
             return await paid.handle(self)
         reply = await self._pass_on()
-        if reply.status == 402 and paid is not None and await self._is_demand(reply):
+        if reply.status == 402 and paid is not None and await self._can_work_with(reply):
             return await paid.handle(self)
         await self.answer(reply)
 
@@ -179,10 +179,10 @@ class Visit:
             self._caller.listen(lambda: exchange.fail(CallerLeft()))
         return await exchange.reply()
 
-    async def _is_demand(self, reply: Reply) -> bool:
-        """Whether the flow can work with this 402: it and the request are short enough to be kept."""
-        if not await reply.gathered(MAX_DEMAND_BYTES, self._upstream.limits.idle_s):
-            return False
+    async def _can_work_with(self, reply: Reply) -> bool:
+        """Whether the flow can work with this 402: not where the request is too long to be kept, and so to
+        be paid for. Its body is here to the end, or longer than anybody reads."""
+        await reply.gathered(MAX_DEMAND_BYTES, self._upstream.limits.idle_s)
         if (body := await self._caller.kept()) is None:
             return False
         self.demand, self.body = reply, body

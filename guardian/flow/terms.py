@@ -57,10 +57,12 @@ class Terms:
     def read(self, exchange: PaidExchange, reply: Reply) -> Read:
         """The demand in a 402, which stays to be passed on. Those in a header come back with the payment,
         so that only what a body alone demands is remembered."""
+        self._original.pop(_key(exchange), None)
+        if not reply.whole:
+            return Read(fault=BadPayment("body", "a 402 with a very long body", "send a short demand"))
         body = reply.take()
         if body:
             reply.feed(body)
-        self._original.pop(_key(exchange), None)
         try:
             demand = read_demand(reply.headers, body)
         except BadPayment as fault:

@@ -142,8 +142,13 @@ def test_a_402_to_a_caller_that_leaves_amid_its_body_meets_no_flow() -> None:
     play(flow, script)
 
 
-def test_a_402_too_long_for_a_demand_passes() -> None:
-    flow = Flow(passes)
+def test_a_402_too_long_for_a_demand_meets_the_flow_unread() -> None:
+    async def looks(exchange: PaidExchange) -> None:
+        assert exchange.demand is not None
+        whole.append(exchange.demand.whole)
+        await passes(exchange)
+
+    flow, whole = Flow(looks), list[bool]()
 
     async def script(stage: Stage) -> None:
         async def demands(asked: Asked) -> None:
@@ -153,7 +158,7 @@ def test_a_402_too_long_for_a_demand_passes() -> None:
         stage.upstream.script = demands
         answer = await stage.ask(b"/weather/x")
         assert (answer.status, len(answer.body)) == (402, MAX_DEMAND_BYTES * 2)
-        assert flow.handed == []
+        assert not whole[0]
 
     play(flow, script)
 

@@ -104,16 +104,18 @@ class BuyScene:
         watched: bool = True,
         sealing: Sealing | None = None,
         callers: Any = None,
+        route: dict[str, Any] | None = None,
         **settle: Any,
     ) -> None:
-        """says: the seller's replies in order, the last one for ever; a callable makes a new one."""
+        """says: the seller's replies in order, the last one for ever; a callable makes a new one. route:
+        its keys in the policy."""
         self.says = list(says)
         self.presented: list[list[tuple[bytes, bytes]]] = []
         self.asking = 0
         self.most_at_once = 0
         self.chain = ScriptedWatcher()
         self.store = store or MemoryStore()
-        self.guardian: Guardian = build(self._policy(settle), self.store)
+        self.guardian: Guardian = build(self._policy(settle, route or {}), self.store)
         if watched:
             self.guardian.parts.watchers[NETWORK] = self.chain  # type: ignore[assignment]
         parts = self.guardian.parts
@@ -121,14 +123,14 @@ class BuyScene:
         if sealing is not None:
             self.flow = BuyFlow(parts, self.guardian.settle, Signatures(parts), sealing)
 
-    def _policy(self, settle: dict[str, Any]) -> Policy:
+    def _policy(self, settle: dict[str, Any], route: dict[str, Any]) -> Policy:
         network = NetworkPolicy(post_sign_delay_s=0, block_time_s=0.05)
         return Policy.model_validate(
             {
                 "version": 1,
                 "networks": {NETWORK: network},
                 "settle": {"hold_s": 5.0, "hold_without_hash_s": 5.0} | settle,
-                "routes": [{"name": "shop", "upstream": "http://shop"}],
+                "routes": [{"name": "shop", "upstream": "http://shop", **route}],
             }
         )
 

@@ -103,6 +103,8 @@ class ScriptedWatcher:
     """Says about the chain what the script tells it to say."""
 
     endpoints = None
+    healthy = True
+    fault = ""
 
     def __init__(self) -> None:
         self.block_is_earlier = False
