@@ -9,7 +9,7 @@ from typing import Final
 
 from guardian.errors import StoreUnavailable
 from guardian.flow.buying import Buying
-from guardian.flow.diagnosis import Kind
+from guardian.flow.diagnosis import Kind, is_charged_on_4xx
 from guardian.flow.live import Live
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
@@ -147,7 +147,7 @@ class Buys:
         if new.money in UNPAID and old.money not in UNPAID and new.vouched:
             self._diagnosed(Kind.RECEIPT_LIES, new)
             log.error("a receipt says paid and the chain has no transfer", extra=facts(live))
-        if new.chain_proven and not old.chain_proven and not live.callers and _refused(new):
+        if new.chain_proven and not old.chain_proven and not live.callers and is_charged_on_4xx(new):
             self.charged(live)  # where somebody waits, the seller is asked again first
 
     def _moved_elsewhere(self, message: bytes) -> None:
@@ -164,14 +164,3 @@ class Buys:
 def _buyer(record: Settlement) -> tuple[str, str]:
     """One purchase of one payer: those who show nothing share the name of a purchase."""
     return record.purchase, record.payer
-
-
-def _refused(record: Settlement) -> bool:
-    """Paid, and the seller's last word was 4xx; one that says it is waiting itself does not refuse."""
-    waits = "settlement_pending" in record.message
-    return (
-        record.money in PAID
-        and record.answer is not Answer.ACCEPTED
-        and not waits
-        and (record.reason.startswith("http_4"))
-    )

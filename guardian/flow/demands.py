@@ -52,6 +52,7 @@ class Demands:
         self._health = health
         self._asked: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str, str]] = set()
+        self._sick: set[str] = set()
 
     async def start(self) -> None:
         """Learn what was paid lately: a restart must not make a new price or payee the first one."""
@@ -187,9 +188,10 @@ class Demands:
             elif sick.get(network):
                 self._parts.telemetry.offer(label, "moved_back")
         for unwell, why in sick.items():
-            if why and (exchange.route, unwell, why) not in self._told:
-                self._told.add((exchange.route, unwell, why))
+            if why and unwell not in self._sick:
                 log.warning("a network is unhealthy", extra={"network": unwell, "why": why})
+        self._sick = {unwell for unwell in self._sick if sick.get(unwell, "?")}
+        self._sick |= {unwell for unwell, why in sick.items() if why}
 
 
 def _place(offer: Offer) -> tuple[str, int]:

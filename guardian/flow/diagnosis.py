@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from guardian.policy.model import Policy
 from guardian.series import OTHER
+from guardian.settlement.record import AGENT, Settlement
+from guardian.settlement.states import PAID, Answer
 from guardian.telemetry import Telemetry
 
 MAX_SUBJECTS: Final = 1024
@@ -91,3 +93,11 @@ class Diagnosis:
 def host_of(policy: Policy, route: str) -> str:
     """The host (and port) that a route leads to; `other` where the policy has no such route."""
     return next((urlsplit(one.upstream).netloc for one in policy.routes if one.name == route), OTHER)
+
+
+def is_charged_on_4xx(record: Settlement) -> bool:
+    """An agent's payment is on chain and its seller's last word was 4xx. One that says that it is waiting
+    for the settlement itself does not refuse."""
+    if record.plane != AGENT or record.money not in PAID or record.answer is Answer.ACCEPTED:
+        return False
+    return record.reason.startswith("http_4") and "settlement_pending" not in record.message

@@ -4,9 +4,13 @@ A network is unhealthy while one of these holds:
 
 - its RPC endpoints cannot be followed (none answers, is current and moves);
 - the circuit of every facilitator of the policy is open for settling on it;
-- of the payments that began in the last WINDOW_S and whose time is up, on both planes, more than
-  TOO_MANY went wrong, and at least ENOUGH were judged. A payment's time is `settlement_timeout`; it went
-  wrong when the chain did not show it by then (later or never), or when it is an orphan now.
+- of the payments that were sent in the last WINDOW_S, on both planes, more than TOO_MANY went wrong, and at
+  least ENOUGH can be judged: those that the chain has shown, and those that were broadcast and are older
+  than `settlement_timeout`. Wrong is what the chain showed later than that, or not yet; and an orphan,
+  unless its seller refused with 4xx, which no network makes it do.
+
+A payment that nobody is known to have broadcast (the seller answered 500 before it settled, the payer's
+account is empty) says nothing about its network.
 
 What is not known counts as healthy: a network without `rpc` is judged by the rest, and so is a payment
 whose chain another replica watches. After WINDOW_S without payments nothing is held against a network any
@@ -20,9 +24,10 @@ from typing import Final
 
 from guardian.facilitator.circuit import OPEN as CIRCUIT_OPEN
 from guardian.facilitator.circuit import CircuitKey
+from guardian.flow.diagnosis import is_charged_on_4xx
 from guardian.flow.live import Live
 from guardian.flow.parts import Generation, Parts
-from guardian.settlement.record import Settlement
+from guardian.settlement.record import AGENT, Settlement
 from guardian.settlement.states import PAID, UNPAID, Money
 from guardian.wire.names import Network
 
@@ -39,10 +44,12 @@ MAX_NETWORKS: Final = 64
 
 @dataclass(slots=True)
 class _Sent:
-    """One payment. settled_s: how long until the chain showed it, None while it has not."""
+    """One payment. settled_s: how long until the chain showed it, None while it has not; broadcast: somebody
+    is known to have sent it to the chain, or a facilitator to have had it from us."""
 
     at: float
     settled_s: float | None = None
+    broadcast: bool = False
     orphan: bool = False
 
 
@@ -76,7 +83,8 @@ class Health:
             one = sent[new.key] = _Sent(max(self._began, _sent_at(new)))
             if len(sent) > MAX_PAYMENTS:
                 sent.popitem(last=False)
-        one.orphan = new.orphan
+        one.orphan = new.orphan and not is_charged_on_4xx(new)
+        one.broadcast = bool(new.hint) or new.plane != AGENT
         if one.settled_s is None and new.money in PAID and (new.chain_proven or not new.watched):
             one.settled_s = self._parts.clock() - one.at
 
@@ -108,7 +116,8 @@ class Health:
             age_s = now - one.at
             if age_s > max(WINDOW_S, 2 * limit_s):
                 continue
-            if one.settled_s is None and not one.orphan and (age_s <= limit_s or not leads):
+            overdue = age_s > limit_s and one.broadcast and leads
+            if one.settled_s is None and not one.orphan and not overdue:
                 continue
             judged += 1
             wrong += one.orphan or one.settled_s is None or one.settled_s > limit_s

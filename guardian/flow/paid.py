@@ -16,7 +16,8 @@ class PaidExchange(Protocol):
     """A caller's request to a route, which may be presented to the upstream more than once.
 
     body: all of it; demand: the upstream's 402, where the request did not pay and was told to: its body
-    arrived to the end (`take` it), or is too long to be a demand (not `whole`); generation: the policy in force when it came.
+    arrived to the end (`take` it), or is too long to be a demand (not `whole`); generation: the policy in
+    force when it came.
     """
 
     generation: Generation
@@ -68,5 +69,6 @@ class PaidFlow(Protocol):
         """Answer the caller. NotSent and ReplyLost may be raised before the answer: 502 or 504.
 
         Called for a request that carries a payment before anything is sent (`demand` is None), and for
-        every 402 to one that carries none and could be kept. Not cancelled when the caller leaves: see `gone`.
+        every 402 to one that carries none and could be kept. Not cancelled when the caller leaves: see
+        `gone`.
         """
