@@ -132,6 +132,7 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Operations]]:
         "orphans write-off x --by ann",
         "reconcile",
         "reconcile --take-up",
+        "diagnosis",
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(args: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -355,6 +356,51 @@ def test_the_running_guardian_is_told_of_a_refund(
     told = {"transaction": "0xab", "by": "ann", "note": "", "unverified": False}
     assert json.loads(operations.told[0]) == told
     assert capsys.readouterr().out == "pay_1: refunded by ann: 0xab\n"
+
+
+DIAGNOSIS = {
+    "replica": "here-1",
+    "since": 0,
+    "found": [
+        {
+            "kind": "charged_on_4xx",
+            "means": "paid and refused",
+            "host": "shop",
+            "facilitator": "",
+            "count": 3,
+            "last_at": 60,
+            "last_settlement": "pay_1",
+        }
+    ],
+    "networks": [
+        {"network": "eip155:8453", "healthy": False, "why": "no node answers"},
+        {"network": "eip155:137", "healthy": True, "why": ""},
+    ],
+}
+
+
+def test_the_diagnosis_is_one_line_for_each_finding(
+    operations: type[Operations], capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = (200, json.dumps(DIAGNOSIS).encode())
+    assert main(["diagnosis"]) == 0
+    assert operations.asked == ["/api/diagnosis"]
+    head, row, since, unwell = capsys.readouterr().out.splitlines()
+    assert head.split("\t")[:3] == ["KIND", "WHO", "COUNT"]
+    cells = ["charged_on_4xx", "shop", "3", "1970-01-01T00:01:00Z", "pay_1", "paid and refused"]
+    assert row.split("\t") == cells
+    assert since == "counted since 1970-01-01T00:00:00Z by here-1"
+    assert unwell == "unhealthy: eip155:8453: no node answers"
+
+
+def test_a_diagnosis_that_found_nothing_says_so(
+    operations: type[Operations], capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = (200, json.dumps(DIAGNOSIS | {"found": [], "networks": []}).encode())
+    assert main(["diagnosis"]) == 0
+    assert capsys.readouterr().out.startswith("nothing found\n")
+    operations.reply = (200, b"[]")
+    assert main(["diagnosis"]) == 2
 
 
 def test_a_refund_that_is_refused_says_why(

@@ -10,6 +10,8 @@ import pytest
 from guardian.chain.rpc import Endpoints, Standing
 from guardian.chain.watcher import Watcher
 from guardian.errors import ChainUnavailable, StoreUnavailable
+from guardian.facilitator.circuit import OPEN, CircuitKey
+from guardian.flow.diagnosis import MEANS, Kind
 from guardian.store.memory import MemoryStore
 from tests.edge.edge_stage import Stage, client
 from tests.flow.scene import NETWORK, refused, signed_payment
@@ -228,5 +230,21 @@ def test_readiness_asks_no_facilitator_anew() -> None:
         replies = await asyncio.gather(*(http.get("/readyz") for _ in range(5)))
         assert {reply.status_code for reply in replies} == {200}
         assert stage.paths == []
+
+    Stage().play_operations(script)
+
+
+def test_the_diagnosis_names_who_costs_others_money_and_which_network_is_unhealthy() -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        assert (await http.get("/api/diagnosis")).json()["found"] == []
+        parts = stage.guardian.parts
+        parts.diagnosis.of_facilitator(Kind.FACILITATOR_LIES, "main", NETWORK, "pay_1")
+        parts.circuits.impose(CircuitKey("main", NETWORK, "settle"), OPEN)
+        told = (await http.get("/api/diagnosis")).json()
+        (one,) = told["found"]
+        assert (one["kind"], one["facilitator"], one["count"]) == ("facilitator_lies", "main", 1)
+        assert (one["last_settlement"], one["means"]) == ("pay_1", MEANS[Kind.FACILITATOR_LIES])
+        why = {"network": NETWORK, "healthy": False, "why": "every facilitator's circuit is open"}
+        assert told["networks"] == [why | {"judged": 0, "wrong": 0}]
 
     Stage().play_operations(script)
