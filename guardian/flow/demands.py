@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Final
 
 from guardian.errors import StoreUnavailable
@@ -130,7 +129,7 @@ class Demands:
             table=Domain(token.name, token.version) if token and token.name else None,
             minimum=least.in_atomic(decimals) if least else None,
             price_before=self.remembered.price(asked, offer),
-            largest_jump=Fraction(in_force.demands.largest_price_jump.factor),
+            largest_jump=in_force.demands.largest_price_jump.factor,
             payees_before=self.remembered.payees(asked, offer),
             network_known=self._knows(exchange, offer.network),
         )
@@ -172,7 +171,7 @@ class Demands:
             if len(self._told) >= MAX_TOLD:
                 self._told.clear()
             self._told.add(about)
-            facts = {"route": exchange.route, "check": str(fault.check), "network": network}
+            facts = {"route": exchange.route, "check": str(fault.check), "network": label}
             said = {"field": fault.field, "found": fault.found, "expected": fault.expected}
             log.warning("demand: %s", done, extra=facts | said | {"cure": fault.cure})
         return done == "refused"

@@ -19,7 +19,7 @@ MAX_REQUESTS: Final = 4096
 """Requests whose prices are known; the one longest unasked goes first."""
 
 MAX_HOSTS: Final = 1024
-MAX_PRICES, MAX_TOKENS, MAX_PAYEES = 16, 64, 64
+MAX_PRICES, MAX_TOKENS, MAX_PAYEES = 8, 64, 64
 """Of one request, of one host, and of one token there: more are not remembered, and the old ones stay."""
 
 RISES_EVERY_S: Final = 3600.0

@@ -7,7 +7,6 @@ ValueErrors with the cure in them; whoever knows the place in the file adds it.
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from fractions import Fraction
 from typing import Final
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -72,10 +71,6 @@ class Times:
     def of(cls, factor: int) -> "Times":
         """A whole number of times."""
         return cls(Decimal(factor))
-
-    def exceeded(self, before: int, now: int) -> bool:
-        """Whether an amount is more than so many times another, in the same unit."""
-        return now > before * Fraction(self.factor)
 
 
 def parse_times(value: object) -> Times:

@@ -6,13 +6,14 @@ something is not known (a token without a table, a first price, a scheme nobody 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 
 from guardian.settlement.preflight import domain_differences, short, units
-from guardian.wire.demand import Offer
+from guardian.wire.demand import AMOUNT_KEYS, Offer
 from guardian.wire.fields import found as shown
-from guardian.wire.networks import V1_NAMES, Domain
+from guardian.wire.networks import V1_NAMES, Domain, network_of
 
 SIGNED_BY_DOMAIN = ("", "eip3009")
 """Ways of transfer whose signature is made under the token's own domain; SDK clients take it for the
@@ -44,7 +45,7 @@ class DemandFacts:
     contract: Domain | None = None
     minimum: int | None = None
     price_before: int | None = None
-    largest_jump: Fraction = Fraction(2)
+    largest_jump: Decimal = Decimal(2)
     payees_before: frozenset[str] = frozenset()
     network_known: bool = True
 
@@ -91,9 +92,12 @@ def is_signed_by_domain(offer: Offer) -> bool:
 
 def _price_jump(offer: Offer, facts: DemandFacts) -> _Faults:
     before = facts.price_before
-    if not before or offer.amount is None or offer.amount <= before * facts.largest_jump:
+    if not before or offer.amount is None or offer.amount <= before:
         return
-    most = units(int(before * facts.largest_jump), offer.network, offer.asset)
+    limit = before * Fraction(facts.largest_jump)
+    if offer.amount <= limit:
+        return
+    most = units(int(limit), offer.network, offer.asset)
     yield Fault(
         DemandCheck.PRICE_JUMP,
         _at(offer, _amount_key(offer)),
@@ -119,13 +123,14 @@ def _payee_change(offer: Offer, facts: DemandFacts) -> _Faults:
 
 
 def _network_name(offer: Offer, facts: DemandFacts) -> _Faults:
+    """Some clients read `eip155:08453` as 8453, and would sign for a chain that no other check looked at."""
     sent = offer.network_as_sent
     if offer.x402_version == 1 and sent not in V1_NAMES:
         right = next((name for name, id in V1_NAMES.items() if id == offer.network), "")
         if ":" not in sent and not right:
             return  # a name that nobody knows may be right
-    elif offer.x402_version == 2 and ":" not in sent:
-        right = offer.network if ":" in offer.network else ""
+    elif offer.x402_version == 2 and (":" not in sent or network_of(sent) is None):
+        right = offer.network if network_of(sent) and ":" in offer.network else ""
     else:
         return
     kind = "v1 name of a network" if offer.x402_version == 1 else "CAIP-2 id of a network"
@@ -182,4 +187,5 @@ def _at(offer: Offer, field: str) -> str:
 
 
 def _amount_key(offer: Offer) -> str:
-    return "amount" if "amount" in offer.terms else "maxAmountRequired"
+    first, second = AMOUNT_KEYS if offer.x402_version != 1 else AMOUNT_KEYS[::-1]
+    return first if first in offer.terms else second

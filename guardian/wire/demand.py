@@ -23,6 +23,9 @@ MAX_OFFERS = 256
 """Sellers offer a handful: one for each network and scheme."""
 
 MAX_ERROR_CHARS = 1000
+AMOUNT_KEYS = ("amount", "maxAmountRequired")
+"""As v2 and v1 say it: where both stand, a client reads that of its version."""
+
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 
 _ABOUT_THE_BODY = frozenset(
@@ -204,7 +207,8 @@ def _offer(spot: Spot, index: int, version: int, terms: Json) -> Offer:
     sent = text_of(terms.get("network"))
     extra = terms.get("extra")
     domain: Json = extra if type(extra) is dict else {}
-    amount = terms.get("amount") if "amount" in terms else terms.get("maxAmountRequired")
+    first, second = AMOUNT_KEYS if version != 1 else AMOUNT_KEYS[::-1]
+    amount = terms.get(first) if first in terms else terms.get(second)
     return Offer(
         spot=spot,
         index=index,

@@ -1,6 +1,6 @@
 """What is wrong with an offer of a 402, and what is not."""
 
-from fractions import Fraction
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -78,15 +78,22 @@ def test_what_is_not_signed_under_the_tokens_domain_is_no_fault(changes: dict[st
 @pytest.mark.parametrize(("amount", "checks"), [(20_000, []), (20_001, ["price_jump"]), (1, [])])
 def test_only_more_than_the_limit_is_a_jump(amount: int, checks: list[str]) -> None:
     offer = v2(amount=str(amount))
-    assert found(offer, price_before=10_000, largest_jump=Fraction(2)) == checks
+    assert found(offer, price_before=10_000, largest_jump=Decimal(2)) == checks
     assert found(offer) == []
 
 
 def test_amounts_beyond_every_float_are_compared_exactly() -> None:
     before = 2**255 - 19
-    facts = {"price_before": before, "largest_jump": Fraction(1)}
+    facts = {"price_before": before, "largest_jump": Decimal(1)}
     assert found(v2(amount=str(before)), **facts) == []
     assert found(v2(amount=str(before + 1)), **facts) == ["price_jump"]
+
+
+@pytest.mark.parametrize(("offer", "key"), [(v2, "amount"), (v1, "maxAmountRequired")])
+def test_the_amount_is_the_one_that_a_client_of_its_version_reads(offer: Any, key: str) -> None:
+    lure = {"amount": "1", "maxAmountRequired": "1"} | {key: "90000"}
+    (fault,) = faults(offer(**lure), DemandFacts(price_before=10_000))
+    assert (fault.check, fault.field.rpartition(".")[2]) == (DemandCheck.PRICE_JUMP, key)
 
 
 def test_a_payee_that_was_never_named_before_is_a_change() -> None:
@@ -102,6 +109,7 @@ def test_a_payee_that_was_never_named_before_is_a_change() -> None:
         (v1(network="eip155:99999"), "the v1 name of a network"),
         (v2(network="base"), "'eip155:8453'"),
         (v2(network="somewhere"), "the CAIP-2 id of a network"),
+        (v2(network="eip155:084532"), "the CAIP-2 id of a network"),
     ],
 )
 def test_a_network_is_written_as_its_version_writes_it(offer: Offer, right: str) -> None:
