@@ -39,8 +39,9 @@ def offers_base_first(demand: dict[str, Any]) -> None:
 
 
 @contextmanager
-def changed(seller_url: str, change: Change) -> Iterator[str]:
-    """A seller's own server behind one that changes its demands; the URL of that."""
+def changed(seller_url: str, change: Change, *, instead_of_goods: int = 200) -> Iterator[str]:
+    """A seller's own server behind one that changes its demands, and the status of what was paid for; the
+    URL of that."""
 
     class Front(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -53,6 +54,8 @@ def changed(seller_url: str, change: Change) -> Iterator[str]:
             self._pass(reply.status, list(reply.headers.items()), reply.read())
 
         def _pass(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+            if status == 200:
+                status = instead_of_goods
             if status == 402:
                 headers = [(name, self._header(name, value)) for name, value in headers]
                 if b'"accepts"' in body:
@@ -96,10 +99,11 @@ UNREACHABLE = "  eip155:8453: {rpc: ['http://127.0.0.1:1']}"
 @pytest.fixture(scope="module")
 def guardian(world: World) -> Iterator[RunningGuardian]:
     """A route to each seller behind each change: `wrong-v2`, …; `prefers-v2` prefers the sandbox' network
-    and looks at no health."""
+    and looks at no health; `charges` settles and then answers 422."""
     facilitator = world.facilitators[0].url
     routes = []
     with _fronts(world, facilitator) as fronts:
+        fronts["charges"] = fronts.pop("charges-v2")
         for name, url in fronts.items():
             routes.append(f"  - {{name: {name}, upstream: '{url}'}}")
         for version in SELLERS:
@@ -125,6 +129,8 @@ def _fronts(world: World, facilitator: str) -> Iterator[dict[str, str]]:
             seller = world.start_seller(kind, facilitator).url.removesuffix("/weather")
             for name, change in CHANGES.items():
                 found[f"{name}-{version}"] = stack.enter_context(changed(seller, change))
+            charges = changed(seller, lambda demand: None, instead_of_goods=422)
+            found[f"charges-{version}"] = stack.enter_context(charges)
         yield found
 
 
@@ -190,3 +196,20 @@ def test_the_diagnosis_names_the_network_that_cannot_be_followed(guardian: Runni
     networks = {one["network"]: one for one in guardian.get("/api/diagnosis")["networks"]}
     assert not networks["eip155:8453"]["healthy"]
     assert networks["eip155:84532"]["healthy"]
+
+
+def test_a_seller_that_charges_and_refuses_is_named_with_its_payment(
+    world: World, guardian: RunningGuardian
+) -> None:
+    payer = world.chain.new_payer()
+    status, nonces, body = bought("py", f"{guardian.url}/charges/weather?for={payer.address}", payer)
+    assert (status, len(nonces)) == (503, 1), body
+
+    def told() -> list[dict[str, Any]]:
+        found = guardian.get("/api/diagnosis")["found"]
+        return [one for one in found if one["kind"] == "charged_on_4xx"]
+
+    (one,) = until(told)
+    assert (one["routes"], one["count"], one["last_settlement"]) == (["charges"], 1, body["payment"])
+    assert one["host"].startswith("127.0.0.1:")
+    assert len(world.chain.transfers(payer=payer.address)) == 1

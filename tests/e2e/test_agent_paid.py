@@ -177,6 +177,8 @@ def test_three_signatures_for_one_purchase_make_one_transfer(impatient: Sidecar)
             assert sent.status == 503, sent
     until(lambda: impatient.transfers(payer))
     stays_paid_once(impatient, payer)
+    loops = [one["routes"] for one in impatient.guardian.get("/api/diagnosis")["found"]]
+    assert ["py"] in loops
 
 
 def test_with_a_guardian_on_both_sides_the_goods_come_late(impatient: Sidecar) -> None:
