@@ -62,10 +62,11 @@ class Guardian:
         self.reloading: Reloading | None = None
         self._upstreams = Upstreams()
         facilitators = FacilitatorPlane(parts, self.settle, self.verify)
-        self.buy = BuyFlow(parts, self.settle, signatures, sealing_from(os.environ))
+        sealing = sealing_from(os.environ)
+        self.buy = BuyFlow(parts, self.settle, signatures, sealing)
         agents = AgentPlane(parts, self._upstreams, facilitators.door, self.buy)
         self.data: ASGIApp = DataPort(parts, agents, facilitators)
-        self.operations = operations_app(parts, self.settle, self._policy_state)
+        self.operations = operations_app(parts, self.settle, sealing, self._policy_state)
         self._housekeeping = Housekeeping(parts, self.settle.lives)
         self._transport = transport
         self._starting = asyncio.Lock()

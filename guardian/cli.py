@@ -15,6 +15,7 @@ from guardian.commands import closing, policy, records
 from guardian.commands import store as stores
 from guardian.commands.classify import classify
 from guardian.commands.diagnosis import diagnosis
+from guardian.commands.evidence import evidence
 from guardian.commands.health import check_health
 from guardian.commands.output import print_error, print_lines
 from guardian.errors import GuardianError
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(policy.app, name="policy")
 app.add_typer(records.settlements, name="settlements")
 app.add_typer(records.orphans, name="orphans")
+app.add_typer(evidence, name="evidence")
 app.add_typer(stores.app, name="store")
 app.command()(closing.reconcile)
 app.command()(classify)

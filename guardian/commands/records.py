@@ -1,7 +1,10 @@
 """`guardian settlements list | show`, `guardian orphans list | show`: what became of payments."""
 
+import os
+import time
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -77,13 +80,47 @@ def list_orphans(
 
 
 @orphans.command("show")
-def show_orphan(id: str, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def show_orphan(
+    id: Annotated[str, typer.Argument(help="Its id, or its key.")],
+    evidence: Annotated[
+        bool,
+        typer.Option(
+            "--evidence", help="Print its evidence bundle, as JSON; see `guardian evidence verify`."
+        ),
+    ] = False,
+    ops: Ops = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
     """Show one orphan, standing or closed, and its audit trail."""
+    id = _id_of(id)
+    if evidence:
+        print_json(_evidence(id, ops, store))
+        return
     record = _found(id, ops, store)
     if not record.get("orphan") and not record.get("closed_by"):
         state = f"money {record.get('money')}, answer {record.get('answer')}"
         raise GuardianError(f"ID: {id[:80]!r} is no orphan: {state}; `guardian settlements show` shows it")
     _print_one(record, as_json)
+
+
+def _id_of(key_or_id: str) -> str:
+    from guardian.flow.evidence import id_of
+
+    return id_of(key_or_id)
+
+
+def _evidence(id: str, ops: str | None, store: str | None) -> dict[str, Any]:
+    from guardian.flow.evidence import evidence_in_store
+    from guardian.flow.sealing import sealing_from
+
+    async def read(opened: Any) -> Any:
+        return await evidence_in_store(opened, id, sealing_from(os.environ), time.time())
+
+    found = Records(ops, store).read(f"/api/orphans/{quote(id, safe='')}/evidence", read)
+    if not isinstance(found, dict):
+        raise GuardianError(f"ID: there is no settlement {id[:80]!r}; `guardian orphans list` shows them")
+    return found
 
 
 def _print_page(records: list[dict[str, Any]], as_json: bool) -> None:

@@ -51,7 +51,7 @@ class Records:
                 for record in await store.page(money=money, orphans=orphans, limit=limit)
             ]
 
-        answer = self._read(f"/api/settlements?{urlencode(query)}", read)
+        answer = self.read(f"/api/settlements?{urlencode(query)}", read)
         records = answer.get("settlements") if isinstance(answer, dict) else answer
         if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
             raise GuardianError(f"--ops: {self._operations()} answers no list of settlements; {_WHOSE}")
@@ -66,7 +66,7 @@ class Records:
             record = await store.get_by_id(id)
             return settlement_view(record) if record else None
 
-        answer = self._read(f"/api/settlements/{quote(id, safe='')}", read)
+        answer = self.read(f"/api/settlements/{quote(id, safe='')}", read)
         if not isinstance(answer, dict | None):
             raise GuardianError(f"--ops: {self._operations()} answers no settlement; {_WHOSE}")
         return answer
@@ -92,7 +92,9 @@ class Records:
                 f"--ops: nothing listens at {self._operations()}; start guardian serve"
             ) from None
 
-    def _read(self, path: str, read: Callable[[Any], Awaitable[Any]]) -> Any:
+    def read(self, path: str, read: Callable[[Any], Awaitable[Any]]) -> Any:
+        """What the running guardian answers to a GET; `read` reads it from the store where none runs. None
+        for an unknown record."""
         if self.store and not self.ops:
             try:
                 return with_store(read_store(self.environ, self.store), read)

@@ -15,13 +15,16 @@ from guardian.edge.orphans_api import OrphansApi
 from guardian.edge.views import settlement_view
 from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.flow.parts import Parts
+from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
 from guardian.settlement.states import Money
 
 MAX_PAGE = 1000
 
 
-def operations_app(parts: Parts, settle: SettleFlow, policy: Callable[[], dict[str, object]]) -> Starlette:
+def operations_app(
+    parts: Parts, settle: SettleFlow, sealing: Sealing, policy: Callable[[], dict[str, object]]
+) -> Starlette:
     """The ASGI application of the operations port. policy: which one is in force, which was refused."""
     api = Operations(parts, lambda: settle.draining, policy)
     diagnosis = DiagnosisApi(parts, settle.health)
@@ -33,7 +36,7 @@ def operations_app(parts: Parts, settle: SettleFlow, policy: Callable[[], dict[s
         Route("/api/diagnosis", diagnosis.show),
         Route("/api/settlements", api.settlements),
         Route("/api/settlements/{id}", api.settlement),
-        *OrphansApi(parts, settle).routes,
+        *OrphansApi(parts, settle, sealing).routes,
     ]
     return Starlette(routes=routes, exception_handlers={StoreUnavailable: _store_is_down})
 

@@ -14,9 +14,11 @@ from starlette.routing import Route
 
 from guardian.edge.views import settlement_view
 from guardian.errors import CannotClose, IllegalMove
+from guardian.flow.evidence import evidence
 from guardian.flow.orphans import Orphans
 from guardian.flow.parts import Parts
 from guardian.flow.reconcile import look
+from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
 from guardian.settlement.record import Settlement
 
@@ -52,8 +54,9 @@ class Refused(Exception):
 class OrphansApi:
     """Answers below /api/orphans, and /api/reconcile."""
 
-    def __init__(self, parts: Parts, settle: SettleFlow) -> None:
+    def __init__(self, parts: Parts, settle: SettleFlow, sealing: Sealing) -> None:
         self._parts = parts
+        self._sealing = sealing
         self._replicas = settle.replicas
         self._orphans = Orphans(parts, settle)
 
@@ -61,6 +64,7 @@ class OrphansApi:
     def routes(self) -> list[Route]:
         """What of the operations port is answered here."""
         return [
+            Route("/api/orphans/{id}/evidence", self.evidence, methods=["GET"]),
             Route("/api/orphans/{id}/refund", self.refund, methods=["POST"]),
             Route("/api/orphans/{id}/write-off", self.write_off, methods=["POST"]),
             Route("/api/reconcile", self.reconcile, methods=["GET", "POST"]),
@@ -83,6 +87,13 @@ class OrphansApi:
             return await self._orphans.write_off(record, asked.reason, asked.by)
 
         return await self._close(request, WriteOffAsked, close)
+
+    async def evidence(self, request: Request) -> Response:
+        """The evidence bundle of a payment, orphan or not."""
+        record = await self._parts.store.get_by_id(request.path_params["id"])
+        if record is None:
+            return _json(404, {"error": f"no settlement {request.path_params['id'][:80]}"})
+        return _json(200, await evidence(self._parts, record, self._sealing))
 
     async def _close(
         self, request: Request, kind: type[T], close: Callable[[Settlement, T], Awaitable[Settlement]]

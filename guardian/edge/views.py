@@ -18,6 +18,10 @@ ACTION = {
 """What follows from each money state for whoever waits (the mission's table)."""
 
 
+_KEPT_BACK = ("body", "events", "attempts")
+"""A body holds a signature; what was heard of attempts, some kB each, stands in the evidence."""
+
+
 def payment_view(record: Settlement) -> dict[str, object]:
     """What a caller may know of a payment: /payments/<id> needs no key, so it names no party."""
     return {
@@ -39,9 +43,7 @@ def payment_view(record: Settlement) -> dict[str, object]:
 
 def settlement_view(record: Settlement) -> dict[str, object]:
     """All that an operator may see: everything but the signed body."""
-    shown = {
-        name: getattr(record, name) for name in record.__struct_fields__ if name not in ("body", "events")
-    }
+    shown = {name: getattr(record, name) for name in record.__struct_fields__ if name not in _KEPT_BACK}
     # A careless facilitator's error text may quote all that it was sent.
     said = {name: redact(getattr(record, name)) for name in ("reason", "message", "resource")}
     events = [msgspec.to_builtins(event) | {"note": redact(event.note)} for event in record.events]

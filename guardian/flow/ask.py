@@ -10,6 +10,7 @@ from guardian.errors import NotSent, ReplyLost
 from guardian.facilitator.circuit import CircuitKey, Ticket
 from guardian.facilitator.client import Facilitator, Reply
 from guardian.facilitator.retry import retry_after_s
+from guardian.flow.heard import Heard as HeardOf
 from guardian.flow.parts import Call, Generation, Headers, Parts, log
 from guardian.policy.judge import Judgement, judge
 from guardian.policy.rules import Alert, Heard, History, Transport
@@ -40,12 +41,14 @@ NOBODY_NOW = {
 
 
 class Tried(msgspec.Struct, frozen=True):
-    """What an attempt, or a round of attempts, gave. sent: whether anything has left so far."""
+    """What an attempt, or a round of attempts, gave. sent: whether anything has left so far; heard: what
+    each attempt of the round was answered."""
 
     verdict: Verdict
     reply: Reply | None = None
     facilitator: str = ""
     sent: bool = False
+    heard: tuple[HeardOf, ...] = ()
 
     @property
     def headers(self) -> Headers:
@@ -172,9 +175,16 @@ async def _in_turn(
             if ticket is None:
                 return before
             with parts.telemetry.span(SpanName.ATTEMPT, **about):
-                return await _ask(parts, facilitator, ticket, question, before.sent, tainted)
+                return await _ask(parts, facilitator, ticket, question, before, tainted)
     except NotSent as fault:  # no turn came: nothing is said about the facilitator's health
-        return Tried(classify_not_sent(question.operation, str(fault)), None, facilitator.name, before.sent)
+        heard = HeardOf(parts.clock(), facilitator.name, 0, f"not sent: {fault}")
+        return Tried(
+            classify_not_sent(question.operation, str(fault)),
+            None,
+            facilitator.name,
+            before.sent,
+            (*before.heard, heard),
+        )
 
 
 async def _ask(
@@ -182,10 +192,11 @@ async def _ask(
     facilitator: Facilitator,
     ticket: Ticket,
     question: Question,
-    sent: bool,
+    before: Tried,
     tainted: Callable[[], bool],
 ) -> Tried:
     begun, health = time.monotonic(), Health.NEUTRAL  # what a cancellation leaves (law 9)
+    sent = before.sent
     operation = question.operation
     try:
         reply, transport, detail = await _exchange(facilitator, question)
@@ -209,7 +220,15 @@ async def _ask(
     parts.telemetry.classified(operation, verdict.outcome, verdict.rule)
     if judgement.shadows or verdict.alert is not Alert.OFF:
         _tell(parts, facilitator, question, judgement)
-    return Tried(verdict, reply, facilitator.name, sent or transport is not Transport.NOT_SENT)
+    answered = HeardOf(
+        parts.clock(),
+        facilitator.name,
+        reply.status if reply else 0,
+        f"{verdict.outcome}: {verdict.rule}" if reply else f"{transport}: {detail}",
+        reply.body if reply else b"",
+    )
+    sent = sent or transport is not Transport.NOT_SENT
+    return Tried(verdict, reply, facilitator.name, sent, (*before.heard, answered))
 
 
 async def _exchange(facilitator: Facilitator, question: Question) -> tuple[Reply | None, Transport, str]:

@@ -46,12 +46,14 @@ class Goods(msgspec.Struct, frozen=True):
 
 class Kept(msgspec.Struct, frozen=True):
     """What has to be presented again: the signed header, and the request's body for whoever looks into
-    it later. goods: what it bought, while nobody has taken it."""
+    it later. goods: what it bought, while nobody has taken it; terms: what the seller asked for, as JSON,
+    where the header does not repeat it (v1)."""
 
     header: bytes
     value: bytes
     body: bytes = b""
     goods: Goods | None = None
+    terms: bytes = b""
 
 
 _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Kept)
@@ -131,7 +133,8 @@ def recorded(
         asker=asker_of(exchange),
         created_at=now,
         updated_at=now,
-        body=sealed(Kept(sent.header, sent.value, body), key, sealing),
+        request_hash=hashlib.sha256(exchange.body).hexdigest(),
+        body=sealed(Kept(sent.header, sent.value, body, terms=sent.terms), key, sealing),
     )
 
 

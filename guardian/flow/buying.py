@@ -12,6 +12,7 @@ import msgspec
 
 from guardian.errors import NotSent, ReplyLost, StoreUnavailable
 from guardian.flow.buy_record import Goods, Kept, opened, presenting, sealed
+from guardian.flow.heard import Heard
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts
@@ -104,19 +105,29 @@ class Buying:
                 reply = await exchange.ask(None if own else self._headers(exchange))
                 goods = await is_goods(reply, exchange.method)
                 self.said = Said(reply.status) if goods else await said(reply)
+            if not goods:
+                self._heard(exchange, f"http {reply.status}", self.said)
         except NotSent as fault:
+            self._heard(exchange, f"not sent: {fault}", Said())
             if await self.live.money(MoneyEvent.NOT_SENT, str(fault), reopens=True):
                 await self.surely(functools.partial(self.live.answered, AnswerEvent.TOLD_FAILURE))
                 raise
             self.said = Said(reason="not_sent", message=str(fault))
         except ReplyLost as fault:
             self.said = Said(reason="reply_lost", message=str(fault))
+            self._heard(exchange, f"reply lost: {fault}", self.said)
         finally:
             self.pace.after(began, in_force.block_time_s)
         if goods:
             return await self._hand_on(exchange, reply, other)
         await self._doubt(f"http {self.said.status}" if self.said.status else self.said.reason)
         return False
+
+    def _heard(self, exchange: PaidExchange, note: str, said: Said) -> None:
+        """To be written with what follows from it."""
+        body, whole = said.held
+        now = self._parts.clock()
+        self.live.heard.append(Heard(now, exchange.route, said.status, note, body, whole))
 
     def _headers(self, exchange: PaidExchange) -> Sequence[tuple[bytes, bytes]]:
         kept = self.kept
@@ -158,20 +169,21 @@ class Buying:
     async def _hand_on(self, exchange: PaidExchange, reply: Reply, other: Live | None) -> bool:
         """To the caller; kept for the next where it has left."""
         if exchange.gone:
-            return await self._keep(await self._gathered(reply), reply)
+            return await self._keep(exchange, await self._gathered(reply), reply)
         copy = copied(reply)
         await self._bind(other)
         try:
             delivered = await exchange.answer(reply)
         except ReplyLost as fault:
             self.said = Said(reply.status, "reply_lost", str(fault))
+            self._heard(exchange, f"the reply broke off: {fault}", self.said)
             await self._doubt("the reply broke off")
             await self.surely(functools.partial(self.live.answered, AnswerEvent.LEFT))
             raise
         if delivered:
             await self.delivered(other, *receipt_hash(reply))
         else:
-            await self._keep(copy, reply)
+            await self._keep(exchange, copy, reply)
         return True
 
     async def _gathered(self, reply: Reply) -> Goods | None:
@@ -180,9 +192,14 @@ class Buying:
         except ReplyLost:
             return None
 
-    async def _keep(self, goods: Goods | None, reply: Reply) -> bool:
+    async def _keep(self, exchange: PaidExchange, goods: Goods | None, reply: Reply) -> bool:
         """Nobody was there: the next caller for the same gets it. False: this one was not answered."""
         changes = self._reported(*receipt_hash(reply))
+        body, now = goods.body if goods is not None else b"", self._parts.clock()
+        note = "the goods came when nobody was there"
+        self.live.heard.append(
+            Heard(now, exchange.route, reply.status, note, body, goods is not None, shown=False)
+        )
         if goods is not None and (kept := self.kept) is not None:
             whole = msgspec.structs.replace(kept, goods=goods)
             changes["body"] = sealed(whole, self.live.key, self._sealing)

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.flow.heard import Heard
 from guardian.flow.parts import Generation, log
-from guardian.settlement.record import Settlement, after_answer, after_money, noted
+from guardian.settlement.record import Settlement, after_answer, after_money, attempted, noted
 from guardian.settlement.states import (
     IN_DOUBT,
     MONEY,
@@ -42,7 +43,8 @@ class Live:
     the caller's, kept in memory only because they may hold keys; only: the one facilitator its path named,
     or empty; unfit: those that it must not go to; generation: the policy that it began with; sent: whether
     anything has left in this process. callers: how many wait; sending: how many attempts are under way;
-    unsent: why nothing could be sent; delivered: the success was written to a caller.
+    unsent: why nothing could be sent; delivered: the success was written to a caller; heard: of attempts that
+    no write has taken to the record yet.
     """
 
     record: Settlement
@@ -73,6 +75,7 @@ class Live:
         self.callers = 0
         self.told_of_orphan = False
         self.delivered = False
+        self.heard: list[Heard] = []
         self._stored: Settlement | None = None
         self._report: dict[str, object] = {}
         self.handing_out = asyncio.Lock()
@@ -161,10 +164,16 @@ class Live:
 
         def next() -> Settlement | None:
             if all(getattr(self.record, field) == value for field, value in changes.items()):
-                return None
+                return self._one_more_attempt()
             return noted(self.record, name, now=self._clock(), note=note, **changes)
 
         await self._move(next)
+
+    def _one_more_attempt(self) -> Settlement | None:
+        """What was heard is worth a version, but no line of the audit trail where it is no news."""
+        if not self.heard:
+            return None
+        return msgspec.structs.replace(self.record, version=self.record.version + 1, updated_at=self._clock())
 
     async def closed(self, close: Callable[[Settlement], Settlement]) -> None:
         """Take an orphan off the queue; raises IllegalMove where it stands there no more."""
@@ -217,6 +226,8 @@ class Live:
                 version=self.record.version + 1,
                 created_at=self.record.created_at,
                 events=self.record.events,
+                attempts=self.record.attempts,
+                attempts_made=self.record.attempts_made,
             )
             return noted(new, "presented_again", now=self._clock())
 
@@ -234,12 +245,15 @@ class Live:
                 new = next()
                 if new is None:
                     return False
-                old = self._stored or self.record
+                old, heard = self._stored or self.record, tuple(self.heard)
+                if heard and not _went_well(old, new):
+                    new = attempted(new, [one.attempt() for one in heard])
                 try:
                     await self._store.update(old, new, patient=patient and old is self.record)
                 except StaleRecord:
                     await self._read_again()
                     continue
+                del self.heard[: len(heard)]
                 self.record, self._stored = new, None
                 self.wake()
                 self._moved(self, old)
@@ -273,6 +287,11 @@ class Live:
         finally:
             timer.cancel()
             self._waiting.discard(future)
+
+
+def _went_well(old: Settlement, new: Settlement) -> bool:
+    """Delivered at the first attempt: nobody will ask what was heard."""
+    return new.answer is Answer.ACCEPTED and not old.attempts and not new.tainted
 
 
 async def until_recorded(move: Callable[[], Awaitable[None]]) -> None:

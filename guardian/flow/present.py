@@ -21,6 +21,9 @@ BODY_IDLE_S = 300.0
 
 LEAST_PAUSE_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0, 10.0
 
+BEGUN_BYTES = 16 * 1024
+"""Of a refusal that is too long to be kept: for its evidence."""
+
 _HASH = re.compile(r"0x[0-9a-f]{64}")
 _BODY_DUE = (200, 203, 206)
 """A success with another status says all with its head."""
@@ -29,13 +32,19 @@ _BODY_DUE = (200, 203, 206)
 @dataclass(slots=True)
 class Said:
     """What an upstream answered in place of the goods. status: 0 for no answer; reason, message and hint
-    as it tells them; answer: all of it, where it was short enough to be kept."""
+    as it tells them; answer: all of it, where it was short enough to be kept; begun: else its beginning."""
 
     status: int = 0
     reason: str = ""
     message: str = ""
     hint: TxHash | None = None
     answer: Goods | None = None
+    begun: bytes = b""
+
+    @property
+    def held(self) -> tuple[bytes, bool]:
+        """What of its body was read, and whether that is all."""
+        return (self.answer.body, True) if self.answer is not None else (self.begun, False)
 
     def reply(self) -> Reply | None:
         """To be passed on."""
@@ -104,7 +113,8 @@ def copied(reply: Reply) -> Goods | None:
 async def said(reply: Reply) -> Said:
     """What a reply that is not the goods says. Raises ReplyLost."""
     short = await reply.gathered(HELD_BYTES, BODY_IDLE_S)
-    answer = Goods(reply.status, list(reply.headers), reply.take()) if short else None
+    body = reply.take()
+    answer = Goods(reply.status, list(reply.headers), body) if short else None
     reason, message, hint = f"http_{reply.status}", "", None
     try:
         if (receipt := read_receipt(reply.headers)) is not None:
@@ -115,7 +125,7 @@ async def said(reply: Reply) -> Said:
             message = demand.error if demand else ""
     except BadPayment as fault:
         message = str(fault)
-    return Said(reply.status, reason, message, hint, answer)
+    return Said(reply.status, reason, message, hint, answer, b"" if short else body[:BEGUN_BYTES])
 
 
 def receipt_hash(reply: Reply) -> tuple[bool, TxHash | None]:

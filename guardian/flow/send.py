@@ -17,6 +17,7 @@ from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation, Outcome, classify_not_sent
 from guardian.settlement.states import MoneyEvent
 from guardian.wire.names import TxHash
+from guardian.wire.stripped import stripped
 
 MARGIN_S = 6.0
 """SDK facilitators refuse an authorization with less than this left before validBefore."""
@@ -86,6 +87,7 @@ class Sender:
         )
         tried = await ask_each(self._parts, question, lambda: live.record.tainted)
         live.sent = tried.sent
+        live.heard += tried.heard
         return tried
 
     async def _conclude(self, live: Live, tried: Tried) -> None:
@@ -124,8 +126,7 @@ class Sender:
                 "hint": hash_,
                 "vouched": True,
                 "facilitator": tried.facilitator,
-                "body": b"",  # never sent again: no reason to keep the signature
             }
-            if not live.kept(**report):
-                await live.money(MoneyEvent.REPORTED_PAID, **report)
+            if not live.kept(**report):  # never sent again: no reason to keep the signature
+                await live.money(MoneyEvent.REPORTED_PAID, **report, body=stripped(live.record.body))
         self._watch.begin(live)

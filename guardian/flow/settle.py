@@ -34,6 +34,7 @@ from guardian.settlement.record import Settlement, begun
 from guardian.settlement.states import OPEN, Answer, AnswerEvent, Money, MoneyEvent
 from guardian.telemetry import SpanName
 from guardian.wire.payment import Method, Payment, read_payment
+from guardian.wire.stripped import stripped
 
 CALLER_CHECK_S = 1.0
 """How long a departed caller may go unnoticed while it is held."""
@@ -285,7 +286,7 @@ class SettleFlow:
     async def delivered(self, live: Live, note: str = "", **changes: object) -> None:
         """It was handed out: nobody else gets it, and the record says so as soon as it can."""
         live.delivered = True
-        await self.told(live, AnswerEvent.DELIVERED, note, **changes)
+        await self.told(live, AnswerEvent.DELIVERED, note, body=b"", **changes)
 
     async def told(self, live: Live, event: AnswerEvent, note: str = "", **changes: object) -> None:
         """Record what a caller was told, as soon as the store can: what nobody was handed must be listed."""
@@ -297,7 +298,8 @@ class SettleFlow:
 
     async def _left(self, live: Live) -> None:
         if live.callers <= 1:
-            await self.told(live, AnswerEvent.LEFT)
+            kept = {"body": stripped(live.record.body)} if live.paid else {}
+            await self.told(live, AnswerEvent.LEFT, "", **kept)
 
     def _record(self, payment: Payment, body: bytes, network: InForce) -> Settlement:
         now = self._parts.clock()

@@ -25,8 +25,9 @@ from guardian.flow.diagnosis import Kind
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Parts, log
 from guardian.flow.replicas import Replicas, UnusedNonce
-from guardian.settlement.record import AGENT
-from guardian.settlement.states import PAID, AnswerEvent, Money, MoneyEvent
+from guardian.settlement.record import AGENT, Settlement
+from guardian.settlement.states import PAID, Answer, AnswerEvent, Money, MoneyEvent
+from guardian.wire.stripped import stripped
 
 SEND_AGAIN_MARGIN_S = 6.0
 """SDK facilitators refuse an authorization with less than this left before validBefore."""
@@ -134,7 +135,7 @@ class Watch:
             transaction=transaction,
             hint=transaction,
             chain_proven=True,
-            **({} if live.record.plane == AGENT else {"body": b""}),  # an agent's goes to its seller again
+            **self._kept_of(live.record),
         )
         if not moved:
             log.error("the chain shows a transfer for a settlement recorded as failed", extra=facts(live))
@@ -143,6 +144,14 @@ class Watch:
                 live.record.network, self._parts.clock() - live.record.created_at
             )
             log.info("confirmed late", extra=facts(live))
+
+    def _kept_of(self, record: Settlement) -> dict[str, object]:
+        """Of a settle body that is never sent again, what an orphan's evidence needs; an agent's payment goes
+        to its seller again."""
+        if record.plane == AGENT:
+            return {}
+        over = record.answer is Answer.ACCEPTED
+        return {"body": b"" if over or not record.body else stripped(record.body)}
 
     async def _reorged(self, live: Live, transaction: str) -> None:
         """What was proven is so no more; the watch goes on, and may prove it again or prove it away."""

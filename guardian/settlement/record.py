@@ -4,9 +4,12 @@ A record is immutable: a move gives the next version, which the store writes onl
 version it read is still the newest (compare-and-set). Times are Unix seconds, amounts atomic units.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 
 from guardian.errors import IllegalMove
+from guardian.settlement.attempts import Attempt, with_attempts
 from guardian.settlement.states import (
     Answer,
     AnswerEvent,
@@ -46,7 +49,10 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
     plane: on which side of the seller it was seen. On the agent plane the key begins with `agent/`,
     resource is the URL that was asked, body is sealed, and what was bought is said by route, verb (of
-    HTTP), purchase, payment_id and asker: see flow/buy_record.py.
+    HTTP), purchase, payment_id and asker: see flow/buy_record.py; request_hash: sha256 of its body.
+
+    attempts: what was heard of it, of attempts_made the ones that are kept; none of a payment that was
+    delivered at the first.
     """
 
     key: str
@@ -86,6 +92,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     purchase: str = ""
     payment_id: str = ""
     asker: str = ""
+    request_hash: str = ""
     closed_by: str = ""
     closed_note: str = ""
     refund_transaction: TxHash | None = None
@@ -93,6 +100,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     updated_at: float
     body: bytes = b""
     events: tuple[Event, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    attempts_made: int = 0
 
     @property
     def orphan(self) -> bool:
@@ -133,6 +142,15 @@ def after_answer(
 def noted(record: Settlement, name: str, *, now: float, note: str = "", **changes: object) -> Settlement:
     """The next version with new facts and no move: a hint, an attempt's reply."""
     return _next(record, record.money, record.answer, name, now, note, changes)
+
+
+def attempted(record: Settlement, attempts: Sequence[Attempt]) -> Settlement:
+    """A version with what was heard of these attempts, to be written with a move or by itself."""
+    return msgspec.structs.replace(
+        record,
+        attempts=with_attempts(record.attempts, attempts),
+        attempts_made=record.attempts_made + sum(attempt.times for attempt in attempts),
+    )
 
 
 def refunded(record: Settlement, transaction: TxHash, *, by: str, now: float, note: str = "") -> Settlement:

@@ -30,11 +30,13 @@ _UNKNOWN_ASSET = "0x" + "0" * 40
 @dataclass(frozen=True, slots=True)
 class SentPayment:
     """A payment as a client sent it. header: its name in lower case; value: as received; payment: with an
-    empty asset where nobody said which (see the module)."""
+    empty asset where nobody said which (see the module); terms: those of the offer that it answers, as JSON,
+    where they do not stand in the header."""
 
     header: bytes
     value: bytes = field(repr=False)
     payment: Payment
+    terms: bytes = b""
 
 
 def pays(headers: RawHeaders) -> bool:
@@ -54,7 +56,7 @@ def read_sent_payment(headers: RawHeaders, offers: Sequence[Offer] = ()) -> Sent
     if len(sent) > 1:
         raise BadPayment(shown(sent[1][0]), f"a payment beside {shown(sent[0][0])}", "send one payment")
     (name, value), *_ = sent
-    return SentPayment(name, value, _payment(name, value, offers))
+    return SentPayment(name, value, *_payment(name, value, offers))
 
 
 def read_receipt(headers: RawHeaders) -> SettleReply | None:
@@ -72,7 +74,7 @@ def read_receipt(headers: RawHeaders) -> SettleReply | None:
     return None
 
 
-def _payment(name: bytes, value: bytes, offers: Sequence[Offer]) -> Payment:
+def _payment(name: bytes, value: bytes, offers: Sequence[Offer]) -> tuple[Payment, bytes]:
     try:
         return _read(decoded(value, name), offers)
     except BadPayment as fault:
@@ -83,21 +85,21 @@ def _payment(name: bytes, value: bytes, offers: Sequence[Offer]) -> Payment:
         raise BadPayment(shown(name) if whole else f"{shown(name)}.{at}", fault.found, fault.cure) from fault
 
 
-def _read(text: bytes, offers: Sequence[Offer]) -> Payment:
+def _read(text: bytes, offers: Sequence[Offer]) -> tuple[Payment, bytes]:
     wrapper = parse_body(text)
     refuse_twins(wrapper, "")
     payload = object_at(wrapper, "payload", "")
     if "accepted" in wrapper:
-        return _read_with(wrapper, object_at(wrapper, "accepted", ""))
+        return _read_with(wrapper, object_at(wrapper, "accepted", "")), b""
     own = _own_terms(wrapper, payload)
     if (offer := _matching(own, offers)) is not None:
-        return _read_with(wrapper, offer.terms)
+        return _read_with(wrapper, offer.terms), orjson.dumps(offer.terms)
     payment = _read_with(wrapper, own)
     if payment.asset != _UNKNOWN_ASSET:
-        return payment
+        return payment, b""
     key = payment.key.replace(f"/{_UNKNOWN_ASSET}/", "//", 1)
     id = "pay_" + hashlib.sha256(key.encode()).hexdigest()[:32]
-    return msgspec.structs.replace(payment, asset=Address(""), key=key, id=id)
+    return msgspec.structs.replace(payment, asset=Address(""), key=key, id=id), b""
 
 
 def _read_with(wrapper: Json, terms: Json) -> Payment:

@@ -14,6 +14,7 @@ from conftest import HOLDS, NO_CIRCUIT
 from eth_account.signers.local import LocalAccount
 from stage import PRICE, until
 
+from guardian.flow.evidence_check import check_bundle, check_on_chain
 from guardian.sandbox.buyer_py import Purchase, buy_now, send_payment, sign_payment
 from guardian.sandbox.world import RunningGuardian, RunningSeller, SellerKind, World, buy_ts
 
@@ -166,6 +167,22 @@ def test_three_naive_tries_on_a_slow_block_make_one_transfer(impatient: Sidecar)
     until(lambda: impatient.transfers(payer))
     assert impatient.buy(payer).status == 503  # the seller itself has no use for a payment that is used
     stays_paid_once(impatient, payer)
+
+
+def test_a_payment_that_bought_nothing_leaves_evidence_that_the_chain_bears_out(impatient: Sidecar) -> None:
+    payer = impatient.payer()
+    with impatient.blocks_held_back():
+        assert impatient.buy(payer).status == 503
+    until(lambda: impatient.transfers(payer))
+    record = impatient.record(payer, chain_proven=True)
+    bundle = impatient.guardian.get(f"/api/orphans/{record['id']}/evidence")
+    assert bundle["transaction"]["hash"] == paid_once(impatient, payer)
+    assert (bundle["transaction"]["use"], bundle["payment"]["orphan"]) == ("paid", True)
+    assert bundle["authorization"]["authorization"]["nonce"] == record["nonce"]
+    assert (bundle["request"]["method"], bundle["attempts"][0]["status"]) == ("GET", 402)
+    assert all(holds for holds, _ in check_bundle(bundle)), check_bundle(bundle)
+    holds, said = asyncio.run(check_on_chain(bundle, impatient.world.chain.url))
+    assert holds, said
 
 
 def test_three_signatures_for_one_purchase_make_one_transfer(impatient: Sidecar) -> None:
