@@ -27,12 +27,14 @@ from guardian.facilitator.client import Facilitator, RawHeaders
 from guardian.flow.ask import meant_for
 from guardian.flow.buy import BuyFlow
 from guardian.flow.housekeeping import Housekeeping
+from guardian.flow.outbox import Outbox
 from guardian.flow.parts import Generation, Parts, log
 from guardian.flow.preflight import Preflight
 from guardian.flow.sealing import sealing_from
 from guardian.flow.settle import SettleFlow
 from guardian.flow.signatures import Signatures
 from guardian.flow.verify import VerifyFlow
+from guardian.flow.webhooks import Webhooks, read_secrets
 from guardian.policy.model import FacilitatorPolicy, Policy
 from guardian.policy.source import Loaded, PolicyFile
 from guardian.reload import Reloading
@@ -66,7 +68,8 @@ class Guardian:
         self.buy = BuyFlow(parts, self.settle, signatures, sealing)
         agents = AgentPlane(parts, self._upstreams, facilitators.door, self.buy)
         self.data: ASGIApp = DataPort(parts, agents, facilitators)
-        self.operations = operations_app(parts, self.settle, sealing, self._policy_state)
+        self.webhooks = Webhooks(parts, parts.outbox, read_secrets(parts.policy, os.environ))
+        self.operations = operations_app(parts, self.settle, sealing, self.webhooks, self._policy_state)
         self._housekeeping = Housekeeping(parts, self.settle.lives)
         self._transport = transport
         self._starting = asyncio.Lock()
@@ -84,6 +87,7 @@ class Guardian:
             resumed = await self.settle.replicas.start()
             await self.buy.start()
             self._housekeeping.start()
+            self.webhooks.start()
             if self.reloading:
                 self.reloading.start()
             self._started = True
@@ -100,6 +104,7 @@ class Guardian:
             await self.reloading.stop()
         await self._housekeeping.stop()
         await self.parts.tasks.finish(DRAIN_S)
+        await self.webhooks.stop()
         await self.settle.replicas.stop()
         await self.parts.tokens.close()
         for watcher in self.parts.watchers.values():
@@ -116,12 +121,13 @@ class Guardian:
         Raises PolicyError where a secret that it names is missing; then nothing has changed.
         """
         old = self.parts.generation
-        secrets = _credentials(policy)
+        secrets, hook_secrets = _credentials(policy), read_secrets(policy, os.environ)
         read_keys(policy.callers, os.environ)
         facilitators, unused = old.facilitators.replaced(_members(policy, self._transport))
         new = Generation(policy, facilitators, credentials=secrets, number=old.number + 1)
         self.parts.generation = new
         await self._watch_as(old.policy, policy)
+        await self.webhooks.use(policy, hook_secrets)
         self.parts.telemetry.policy_applied(new.number, policy.networks)
         self.parts.tasks.spawn(self._retire(old, unused), "retire")
         return new.number
@@ -178,6 +184,21 @@ def build(
         telemetry.circuit_changed(key.facilitator, key.network, key.operation, state)
         log.warning("circuit %s", state, extra=key._asdict())
         guardian.settle.replicas.tell_circuit(key, state)
+        if not imposing:  # the replica that has seen it tells of it
+            guardian.webhooks.circuit_changed(key, state)
+
+    imposing = False
+
+    def impose(key: CircuitKey, state: str) -> None:
+        nonlocal imposing
+        imposing = True
+        try:
+            circuits.impose(key, state)
+        finally:
+            imposing = False
+
+    def full(hook: str) -> None:
+        telemetry.webhook(hook, "full")
 
     def headers_for(facilitator: Facilitator, headers: RawHeaders) -> RawHeaders:
         own = meant_for(facilitator, parts.generation, headers)
@@ -209,9 +230,10 @@ def build(
         },
         tokens=Tokens(endpoints, clock=time.monotonic),
         telemetry=telemetry,
+        outbox=Outbox(time.time, full),
     )
     guardian = Guardian(parts, transport)
-    guardian.settle.replicas.circuit = circuits.impose
+    guardian.settle.replicas.circuit = impose
     return guardian
 
 

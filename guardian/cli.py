@@ -18,6 +18,7 @@ from guardian.commands.diagnosis import diagnosis
 from guardian.commands.evidence import evidence
 from guardian.commands.health import check_health
 from guardian.commands.output import print_error, print_lines
+from guardian.commands.webhooks import webhooks
 from guardian.errors import GuardianError
 from guardian.settings import LISTEN, OPS_LISTEN, STORE, read_settings
 
@@ -37,6 +38,7 @@ app.add_typer(policy.app, name="policy")
 app.add_typer(records.settlements, name="settlements")
 app.add_typer(records.orphans, name="orphans")
 app.add_typer(evidence, name="evidence")
+app.add_typer(webhooks, name="webhooks")
 app.add_typer(stores.app, name="store")
 app.command()(closing.reconcile)
 app.command()(classify)

@@ -38,6 +38,7 @@ from guardian.series import Distribution, Names, Values
 MAX_NETWORKS: Final = 64
 MAX_FACILITATORS: Final = 64
 MAX_ROUTES: Final = 256
+MAX_WEBHOOKS: Final = 64
 
 SHORT_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 LONG_S: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 21600.0)
@@ -91,6 +92,7 @@ class Telemetry:
         self._facilitator = Names(MAX_FACILITATORS)
         self._route = Names(MAX_ROUTES)
         self._host = Names(MAX_ROUTES)
+        self._webhook = Names(MAX_WEBHOOKS)
         self._head_seen: dict[str, float] = {}
         self._traces: TracerProvider | None = None
         self._tracer: Tracer | None = None
@@ -155,6 +157,7 @@ class Telemetry:
         self._lies = Values("facilitator", "network")
         self._demands = Values("network", "check", "done")
         self._offers = Values("network", "done")
+        self._webhooks = Values("webhook", "outcome")
         self._reloads = Values("outcome")
         for outcome in ("applied", "refused"):
             self._reloads.put((outcome,), 0)
@@ -172,6 +175,8 @@ class Telemetry:
         self._head = Values("network")
         self._policy_version = Values()
         self._policy_refused = Values()
+        self._hooks_waiting = Values("webhook")
+        self._hooks_dead = Values("webhook")
 
     def _histograms(self) -> None:
         self._hold = Distribution(
@@ -219,6 +224,11 @@ class Telemetry:
             ("guardian.facilitator.lies", self._lies, "Successes of a facilitator that moved no money"),
             ("guardian.demands.findings", self._demands, "What was found in 402s of routes, by check"),
             ("guardian.offers", self._offers, "Offers of 402s that were moved back or taken out"),
+            (
+                "guardian.webhooks.sent",
+                self._webhooks,
+                "Attempts to hand an event to a webhook",
+            ),
             ("guardian.policy.reloads", self._reloads, "New policy files, applied or refused"),
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
@@ -241,6 +251,18 @@ class Telemetry:
                 _observer(self._policy_refused),
                 "",
                 "1 while the policy file on disk is refused and an older one is in force",
+            ),
+            (
+                "guardian.webhooks.waiting",
+                _observer(self._hooks_waiting),
+                "",
+                "Events that a webhook has not taken yet",
+            ),
+            (
+                "guardian.webhooks.dead",
+                _observer(self._hooks_dead),
+                "",
+                "Events that were laid aside after their last attempt",
             ),
             ("guardian.watcher.head", _observer(self._head), "", "The newest block the watcher has read"),
             ("guardian.watcher.head.age", self._head_ages, "s", "Time since the watcher's head moved"),
@@ -328,6 +350,13 @@ class Telemetry:
     def policy_refused(self) -> None:
         self._policy_refused.put((), 1)
         self._reloads.add(("refused",))
+
+    def webhook(self, name: str, outcome: str) -> None:
+        self._webhooks.add((self._webhook(name), outcome))
+
+    def webhook_events(self, name: str, waiting: int, dead: int) -> None:
+        self._hooks_waiting.put((self._webhook(name),), waiting)
+        self._hooks_dead.put((self._webhook(name),), dead)
 
     def open_settlements(self, network: str, n: int) -> None:
         self._open.put((self._network(network),), n)

@@ -31,7 +31,8 @@ SHOP = "shopK3yForTheGuardian0123456789"
 RESOURCE = "k3yInTheUrlOfTheResource12345"
 RPC_PATH = "Abc123rpcKeyInThePath4567890"
 RPC_QUERY = "rpcK3yInTheQueryString0123"
-GUARDIANS_OWN = (FACILITATOR, SHOP, RPC_PATH, RPC_QUERY)
+HOOK = "whsec_aG9va1NlY3JldE9mVGhlR3VhcmRpYW4wMTIz"
+GUARDIANS_OWN = (FACILITATOR, SHOP, RPC_PATH, RPC_QUERY, HOOK, HOOK.removeprefix("whsec_"))
 
 POLICY = f"""\
 version: 1
@@ -46,6 +47,11 @@ networks:
 retry: {{attempts: 1}}
 settle: {{hold: 10ms, hold_without_hash: 10ms}}
 callers: {{require: key, keys: [{{name: shop, key: {{env: SHOP_KEY}}}}]}}
+webhooks:
+  - name: down
+    url: http://127.0.0.1:9
+    events: [payment.unresolved, payment.failed, payment.delivered, circuit.opened]
+    secret: {{env: HOOK_KEY}}
 """
 
 
@@ -101,6 +107,7 @@ REPLIES = {
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     monkeypatch.setenv("FAC_KEY", FACILITATOR)
+    monkeypatch.setenv("HOOK_KEY", HOOK)
     monkeypatch.setenv("SHOP_KEY", SHOP)
     root, stream = logging.getLogger(), io.StringIO()
     handlers, level = root.handlers[:], root.level
@@ -130,12 +137,18 @@ def test_nothing_that_comes_out_of_a_settle_holds_a_secret(reply: Any, logged: i
         (record,) = await stage.store.page()
         seen.append((await http.get(f"/payments/{record.id}", headers=sent)).text)
         async with client(stage.guardian.operations) as operators:
+            kept = await stage.store.notices.waiting("down", 100)
+            assert kept
+            seen.extend(one.body + one.why for one in kept)
+            seen.append(str(record.attempts))
             for path in (
                 "/readyz",
                 "/metrics",
                 "/api/settlements",
                 f"/api/settlements/{record.id}",
                 "/api/policy",
+                f"/api/orphans/{record.id}/evidence",
+                "/api/webhooks",
             ):
                 seen.append((await operators.get(path)).text)
 

@@ -13,17 +13,23 @@ from guardian.chain.watcher import Watcher
 from guardian.edge.diagnosis_api import DiagnosisApi
 from guardian.edge.orphans_api import OrphansApi
 from guardian.edge.views import settlement_view
+from guardian.edge.webhooks_api import WebhooksApi
 from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.flow.parts import Parts
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
+from guardian.flow.webhooks import Webhooks
 from guardian.settlement.states import Money
 
 MAX_PAGE = 1000
 
 
 def operations_app(
-    parts: Parts, settle: SettleFlow, sealing: Sealing, policy: Callable[[], dict[str, object]]
+    parts: Parts,
+    settle: SettleFlow,
+    sealing: Sealing,
+    webhooks: Webhooks,
+    policy: Callable[[], dict[str, object]],
 ) -> Starlette:
     """The ASGI application of the operations port. policy: which one is in force, which was refused."""
     api = Operations(parts, lambda: settle.draining, policy)
@@ -37,6 +43,7 @@ def operations_app(
         Route("/api/settlements", api.settlements),
         Route("/api/settlements/{id}", api.settlement),
         *OrphansApi(parts, settle, sealing).routes,
+        *WebhooksApi(webhooks).routes,
     ]
     return Starlette(routes=routes, exception_handlers={StoreUnavailable: _store_is_down})
 

@@ -1,7 +1,4 @@
-"""The part of the operations port that changes something: orphans leave the queue, and a look is begun.
-
-A body must say that it is JSON: no web page that an operator has open can then post it unasked.
-"""
+"""The part of the operations port that changes something: orphans leave the queue, and a look is begun."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -12,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from guardian.edge.posted import Refused, read_posted
 from guardian.edge.views import settlement_view
 from guardian.errors import CannotClose, IllegalMove
 from guardian.flow.evidence import evidence
@@ -21,8 +19,6 @@ from guardian.flow.reconcile import look
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
 from guardian.settlement.record import Settlement
-
-MAX_BODY_BYTES = 16 * 1024
 
 T = TypeVar("T")
 
@@ -41,14 +37,6 @@ class WriteOffAsked(msgspec.Struct, forbid_unknown_fields=True):
 
     reason: str
     by: str
-
-
-class Refused(Exception):
-    """The request cannot be used: status and why."""
-
-    def __init__(self, status: int, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 class OrphansApi:
@@ -99,7 +87,7 @@ class OrphansApi:
         self, request: Request, kind: type[T], close: Callable[[Settlement, T], Awaitable[Settlement]]
     ) -> Response:
         try:
-            asked = await _read(request, kind)
+            asked = await read_posted(request, kind)
             id = request.path_params["id"]
             record = await self._parts.store.get_by_id(id)
             if record is None:
@@ -115,27 +103,13 @@ class OrphansApi:
         ?network=…, which may be repeated."""
         if request.method == "POST":
             try:
-                await _read(request, dict)
+                await read_posted(request, dict)
             except Refused as refused:
                 return _json(refused.status, {"error": str(refused)})
             await self._replicas.look()
         found = await look(self._parts, request.query_params.getlist("network"))
         views = [settlement_view(one.record) | {"chain": one.chain, "then": one.then} for one in found]
         return _json(200, {"standing": views})
-
-
-async def _read(request: Request, kind: type[T]) -> T:
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refused(415, "say content-type: application/json")
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            raise Refused(413, f"at most {MAX_BODY_BYTES} bytes")
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, RecursionError) as fault:
-        raise Refused(400, f"body: {fault}") from fault
 
 
 def _json(status: int, content: object) -> Response:

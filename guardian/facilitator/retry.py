@@ -5,6 +5,7 @@ been executed, and a cancellation must pass. No I/O of its own; clock and sleep 
 """
 
 import math
+import random
 from collections.abc import Awaitable, Callable, Iterable
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
@@ -93,3 +94,9 @@ def _seconds(text: str, now: float) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     return seconds if math.isfinite(seconds) else None
+
+
+def pause_s(tried: int, *, first_s: float, longest_s: float) -> float:
+    """The pause after so many attempts, of those that outlive the process, so that nobody sleeps through
+    them: twice as long each time, and up to a tenth more for what failed together."""
+    return min(first_s * 2.0 ** min(tried - 1, 32), longest_s) * (1.0 + random.random() / 10)

@@ -11,7 +11,9 @@ import msgspec
 
 from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.flow.heard import Heard
+from guardian.flow.outbox import Outbox
 from guardian.flow.parts import Generation, log
+from guardian.settlement.notice import Notice
 from guardian.settlement.record import Settlement, after_answer, after_money, attempted, noted
 from guardian.settlement.states import (
     IN_DOUBT,
@@ -55,8 +57,9 @@ class Live:
         store: Store,
         clock: Clock,
         moved: Callable[["Live", Settlement], None] = lambda live, old: None,
+        outbox: Outbox | None = None,
     ) -> None:
-        """moved: told the record as it was, after each durable move."""
+        """moved: told the record as it was, after each durable move; outbox: what others hear of it."""
         self.key = key
         self.claimed = False
         self.claiming = asyncio.Lock()
@@ -82,6 +85,7 @@ class Live:
         self._store = store
         self._clock = clock
         self._moved = moved
+        self._outbox = outbox
         self._moving = asyncio.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
 
@@ -248,8 +252,9 @@ class Live:
                 old, heard = self._stored or self.record, tuple(self.heard)
                 if heard and not _went_well(old, new):
                     new = attempted(new, [one.attempt() for one in heard])
+                notices = self._outbox.of_move(old, new) if self._outbox is not None else ()
                 try:
-                    await self._store.update(old, new, patient=patient and old is self.record)
+                    await self._write(old, new, notices, patient=patient and old is self.record)
                 except StaleRecord:
                     await self._read_again()
                     continue
@@ -257,8 +262,18 @@ class Live:
                 self.record, self._stored = new, None
                 self.wake()
                 self._moved(self, old)
+                if notices and self._outbox is not None:
+                    self._outbox.written(notices)
                 return True
         raise StoreUnavailable(f"{self.record.id} is being moved by others all the time")
+
+    async def _write(
+        self, old: Settlement, new: Settlement, notices: Sequence[Notice], *, patient: bool
+    ) -> None:
+        if notices:
+            await self._store.update(old, new, patient=patient, notices=notices)
+        else:
+            await self._store.update(old, new, patient=patient)
 
     async def _read_again(self) -> None:
         found = await self._store.get(self.key)

@@ -39,7 +39,9 @@ class Lives:
         """The live side of a key, begun where there is none."""
         live = self._all.get(key)
         if live is None:
-            live = self._all[key] = Live(key, self._parts.store, self._parts.clock, self._moved)
+            live = self._all[key] = Live(
+                key, self._parts.store, self._parts.clock, self._moved, self._parts.outbox
+            )
         return live
 
     async def attach(self, record: Settlement) -> Live:

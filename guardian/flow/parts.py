@@ -20,6 +20,7 @@ from guardian.facilitator.choice import Facilitators
 from guardian.facilitator.circuit import Circuits
 from guardian.facilitator.client import Facilitator
 from guardian.flow.diagnosis import Diagnosis
+from guardian.flow.outbox import Outbox
 from guardian.policy.model import Policy
 from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
@@ -134,6 +135,7 @@ class Parts:
     watchers: dict[Network, Watcher]
     tokens: Tokens
     telemetry: Telemetry
+    outbox: Outbox
     clock: Callable[[], float] = time.time
     replica: str = field(default_factory=lambda: f"{socket.gethostname()}-{secrets.token_hex(4)}")
     tasks: Tasks = field(default_factory=Tasks)

@@ -28,6 +28,7 @@ def refuse_incoherent(policy: "Policy") -> None:
     if not policy.facilitators and not policy.routes:
         raise ValueError("neither facilitators nor routes: name at least one of either")
     _refuse_collisions(policy)
+    _refuse_equal_webhooks(policy)
     _refuse_unknown_facilitators(policy)
     _refuse_missing_defaults(policy)
     _refuse_out_of_place(policy)
@@ -40,6 +41,15 @@ def _refuse_collisions(policy: "Policy") -> None:
     for index, route in enumerate(policy.routes):
         if taken := reserved_route(route.name, urls):
             raise Misplaced(("routes", index, "name"), f"route {route.name!r} {taken}; choose another name")
+
+
+def _refuse_equal_webhooks(policy: "Policy") -> None:
+    seen: set[str] = set()
+    for index, webhook in enumerate(policy.webhooks):
+        if webhook.name in seen:
+            message = f"the name {show(webhook.name)} is taken; events wait by it, so choose another name"
+            raise Misplaced(("webhooks", index, "name"), message)
+        seen.add(webhook.name)
 
 
 def _refuse_unknown_facilitators(policy: "Policy") -> None:

@@ -73,6 +73,7 @@ def diff(old: Side, new: Side) -> list[Change]:
     changes += _tokens(old, new)
     for key in CallersPolicy.model_fields:
         changes += _own(("callers",), key, old.policy.callers, new.policy.callers, old, new)
+    changes += _items("webhook", ("webhooks",), old, new)
     for section in ("classify", "act"):
         changes += _items(f"{section} rule", (section, "rules"), old, new)
         changes += _rule_order(section, old, new)

@@ -15,6 +15,7 @@ from guardian.policy.section import yaml_key
 from guardian.policy.tree import Path, Tree
 from guardian.policy.units import write_duration
 from guardian.policy.validate import write_path
+from guardian.policy.webhooks import WebhookPolicy
 from guardian.policy.words import words
 from guardian.wire.networks import V1_NAMES
 
@@ -48,6 +49,10 @@ def explain(policy: Policy, tree: Tree) -> list[Line]:
     lines += [
         teller.own(("callers",), key, getattr(policy.callers, key)) for key in CallersPolicy.model_fields
     ]
+    for index, webhook in enumerate(policy.webhooks):
+        lines += [
+            teller.own(("webhooks", index), key, getattr(webhook, key)) for key in WebhookPolicy.model_fields
+        ]
     return [*lines, *teller.rules(Choice())]
 
 

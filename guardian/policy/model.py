@@ -40,6 +40,7 @@ from guardian.policy.types import (
     network_id,
 )
 from guardian.policy.units import Amount
+from guardian.policy.webhooks import WebhookPolicy
 
 __all__ = [
     "SHIPPED",
@@ -58,6 +59,7 @@ __all__ = [
     "RoutePolicy",
     "SettlePolicy",
     "TokenPolicy",
+    "WebhookPolicy",
 ]
 
 Order = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -146,6 +148,9 @@ class Policy(Section):
         default=CallersPolicy(),
         description="Who may call the data port, and how much of it one caller may use. Default: everybody, "
         "without a limit.",
+    )
+    webhooks: tuple[WebhookPolicy, ...] = Field(
+        default=(), max_length=16, description="Who is told of what becomes of payments. Default: nobody."
     )
     retention_s: Duration = Field(
         default=90 * 86400.0,

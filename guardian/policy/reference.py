@@ -32,6 +32,7 @@ _TITLES = {
     "CdpAuth": "`facilitators.auth.cdp`",
     "CallersPolicy": "`callers`",
     "CallerKey": "`callers.keys`",
+    "WebhookPolicy": "`webhooks`",
     "ClassifyPolicy": "`classify`",
     "ClassifyRule": "`classify.rules`",
     "ClassifyDefault": "`classify.default`",

@@ -1,11 +1,12 @@
 """The store without a disk: for tests and trials. It keeps every promise but durability."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
 import msgspec
 
 from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.settlement.notice import Notice
 from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_purchase
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Money
@@ -16,6 +17,46 @@ from guardian.wire.names import Address, Network
 _Purchase = tuple[str, str, str, str, int]
 
 
+class MemoryNotices:
+    """Events in a dict, in the order in which they came."""
+
+    def __init__(self, check_open: Callable[[], None]) -> None:
+        self._check_open = check_open
+        self._all: dict[tuple[str, str], Notice] = {}
+
+    def add(self, notices: Sequence[Notice]) -> None:
+        """Keep, as a part of another write."""
+        for notice in notices:
+            self._all.setdefault((notice.hook, notice.id), notice)
+
+    async def keep(self, notices: Sequence[Notice]) -> None:
+        self._check_open()
+        self.add(notices)
+
+    async def waiting(self, hook: str, limit: int) -> list[Notice]:
+        return self._of(hook, False)[:limit]
+
+    async def dead(self, hook: str, limit: int) -> list[Notice]:
+        return self._of(hook, True)[:limit]
+
+    async def put(self, notice: Notice) -> None:
+        self._check_open()
+        if (notice.hook, notice.id) in self._all:
+            self._all[notice.hook, notice.id] = notice
+
+    async def drop(self, notices: Sequence[Notice]) -> None:
+        self._check_open()
+        for notice in notices:
+            self._all.pop((notice.hook, notice.id), None)
+
+    async def count(self, hook: str) -> tuple[int, int]:
+        return len(self._of(hook, False)), len(self._of(hook, True))
+
+    def _of(self, hook: str, dead: bool) -> list[Notice]:
+        self._check_open()
+        return [notice for notice in self._all.values() if notice.hook == hook and notice.dead is dead]
+
+
 class MemoryStore(OneProcess):
     """Records in a dict, in the order of their claims; gone with the process."""
 
@@ -24,6 +65,7 @@ class MemoryStore(OneProcess):
         self._records: dict[str, Settlement] = {}
         self._keys_by_id: dict[str, str] = {}
         self._keys_by_purchase: dict[_Purchase, dict[str, None]] = {}
+        self.notices = MemoryNotices(self._check_open)
         self._open = False
 
     async def open(self) -> None:
@@ -48,12 +90,15 @@ class MemoryStore(OneProcess):
         self._keys_by_purchase.setdefault(_purchase_of(new), {})[new.key] = None
         return Claim(new, created=True, blocking=blocking)
 
-    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+    async def update(
+        self, old: Settlement, new: Settlement, *, patient: bool = False, notices: Sequence[Notice] = ()
+    ) -> None:
         self._check_open()
         held = self._records.get(old.key)
         if held is None or held.version != old.version:
             raise StaleRecord(f"{old.id} is no longer at version {old.version}")
         self._records[old.key] = new
+        self.notices.add(notices)
         self._leave_purchase(held)  # a payment presented again may be for another one
         self._keys_by_purchase.setdefault(_purchase_of(new), {})[new.key] = None
 

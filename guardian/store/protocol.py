@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from guardian.settlement.notice import Notice
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import OPEN, PAID, Answer, Money
 from guardian.wire.names import Address, Network
@@ -64,10 +65,40 @@ Scanned = tuple[Sequence[Settlement | Unreadable], str]
 """Some records, and the place behind them: "" at the end."""
 
 
+class Notices(Protocol):
+    """Events that are to be sent to webhooks, of each in the order in which they were kept."""
+
+    async def keep(self, notices: Sequence[Notice]) -> None:
+        """Add those that are not there yet; one that is there is left as it is."""
+
+    async def waiting(self, hook: str, limit: int) -> list[Notice]:
+        """The first of a webhook that are not dead, of one subject in their order."""
+        ...
+
+    async def dead(self, hook: str, limit: int) -> list[Notice]:
+        """The first of a webhook that are not sent any more."""
+        ...
+
+    async def put(self, notice: Notice) -> None:
+        """Replace it by what it is now; nothing where it was dropped."""
+
+    async def drop(self, notices: Sequence[Notice]) -> None:
+        """They have arrived, or nobody is to hear of them."""
+
+    async def count(self, hook: str) -> tuple[int, int]:
+        """How many are waiting, and how many are dead."""
+        ...
+
+
 class Store(Protocol):
     """The durable record. shared: whether several processes may use it at once."""
 
     shared: bool
+
+    @property
+    def notices(self) -> Notices:
+        """Those that `update` has kept, and others."""
+        ...
 
     async def open(self) -> None:
         """Connect, create or upgrade the schema."""
@@ -82,8 +113,12 @@ class Store(Protocol):
         """Insert unless the key exists. With a blocking purchase the insert still happens, but
         with `money = idle` whatever `new.money` says: nothing may be sent for it yet."""
 
-    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+    async def update(
+        self, old: Settlement, new: Settlement, *, patient: bool = False, notices: Sequence[Notice] = ()
+    ) -> None:
         """Write `new` where the stored version is still `old.version`; else raise StaleRecord.
+
+        notices: whose subject is the record's key, kept if and only if it is written.
 
         patient: nobody waits to hear of it, so a store may keep it for some milliseconds, to write it
         with others: a crash in that time loses it, as a crash just before it would have."""

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.settlement.notice import Notice
 from guardian.settlement.purchase import blocks, is_disposable, is_under_way, is_unsettled_purchase
 from guardian.settlement.record import Settlement
 from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, is_open
@@ -30,6 +31,7 @@ from guardian.store.redis_keys import (
 from guardian.store.redis_link import Link, unavailable
 from guardian.store.redis_look import disagreements, look_at_whole, pairs, scan
 from guardian.store.redis_news import News
+from guardian.store.redis_notices import RedisNotices, told
 from guardian.store.redis_schema import readable_store, ready_store, schema_of, stamp_of
 from guardian.store.redis_scripts import BEAT, CLAIM, DROP, HOLDERS, LEASE, RESIGN, UPDATE, Script
 from guardian.store.redis_url import RedisAddress
@@ -64,6 +66,7 @@ class RedisStore:
         self._reading = reading
         self._keys = Keys(address.prefix)
         self._link = Link(address)
+        self.notices = RedisNotices(self._link, self._keys, self._run)
         self._news = News(self._link.listener, self._touched)
         self._sender = secrets.token_hex(8)
         self._stamp = self._channels = ""
@@ -147,8 +150,11 @@ class RedisStore:
         found = await self._link.ask([("HVALS", other.purchase(purchase_of(new))) for other in others])
         return any(entry_blocks(entry.decode(), new.resource) for entries in found for entry in entries)
 
-    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+    async def update(
+        self, old: Settlement, new: Settlement, *, patient: bool = False, notices: Sequence[Notice] = ()
+    ) -> None:
         bucket = self._keys.of(old.key)
+        news_keys, news = told(bucket, notices) if notices else ((), ())
         keys = (
             bucket.record(old.key),
             bucket.created,
@@ -159,6 +165,7 @@ class RedisStore:
             bucket.done,
             bucket.purchase(purchase_of(old)),
             bucket.purchase(purchase_of(new)),
+            *news_keys,
         )
         values = (
             secrets.token_hex(8),
@@ -171,6 +178,7 @@ class RedisStore:
             repr(new.updated_at),
             _encode(new),
             places(new),
+            *news,
         )
         (outcome,) = await self._run(UPDATE, bucket, keys, values)
         if outcome == b"stale":

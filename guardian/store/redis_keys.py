@@ -94,6 +94,18 @@ class Bucket:
     def done(self) -> str:
         return f"{self.tag}:done"
 
+    @property
+    def notices(self) -> str:
+        return f"{self.tag}:notices"
+
+    def hook(self, name: str) -> str:
+        """Events of a webhook that are to be sent."""
+        return f"{self.tag}:hook:{name}"
+
+    def dead(self, name: str) -> str:
+        """Events of a webhook that are not sent any more."""
+        return f"{self.tag}:dead:{name}"
+
     def money(self, state: str) -> str:
         return f"{self.tag}:money:{state}"
 

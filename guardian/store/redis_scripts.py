@@ -44,6 +44,22 @@ local function remember(writes, id)
 end
 """ % (WRITES_KEPT * 17 - 1)  # noqa: UP031 -- braces are Lua's tables
 
+# Events for webhooks. A later one stands behind an earlier one also where the clock was set back.
+_NOTIFY = """
+local function notify(hash, first_key, first_value)
+  local time = redis.call('TIME')
+  local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  for i = 0, (#ARGV - first_value - 1) / 2 do
+    local member, set = ARGV[first_value + 2 * i], KEYS[first_key + i]
+    if not redis.call('HGET', hash, member) then
+      local last = redis.call('ZREVRANGE', set, 0, 0, 'WITHSCORES')[2]
+      redis.call('HSET', hash, member, ARGV[first_value + 2 * i + 1])
+      redis.call('ZADD', set, string.format('%.0f', math.max(now, (tonumber(last) or 0) + 1)), member)
+    end
+  end
+end
+"""
+
 CLAIM = Script(
     _STAMP
     + _PLACE
@@ -86,10 +102,12 @@ return {blocked and 'blocked' or 'created', data}
 UPDATE = Script(
     _STAMP
     + _PLACE
+    + _NOTIFY
     + """
 -- KEYS: stamp record created old_money new_money open orphans done old_purchase new_purchase
 -- ARGV: stamp write_id key old_token new_token resource channel message created_at updated_at
 --       data places
+-- and where events are kept: notices and a hook for each ; member and data of each
 local held = redis.call('HMGET', KEYS[2], 'token', 'writes')
 if held[2] and string.find(held[2], ARGV[2], 1, true) then
   redis.call('HSET', KEYS[2], 'writes', held[2])  -- so that WAIT waits for it again
@@ -97,6 +115,7 @@ if held[2] and string.find(held[2], ARGV[2], 1, true) then
 end
 if held[1] ~= ARGV[4] then return {'stale'} end
 local key, places = ARGV[3], ARGV[12]
+if KEYS[11] then notify(KEYS[11], 12, 13) end
 if string.sub(places, 1, 1) == '1' then redis.call('ZADD', KEYS[6], ARGV[9], key) end
 redis.call('HSET', KEYS[2], 'token', ARGV[5], 'writes', remember(held[2], ARGV[2]), 'data', ARGV[11])
 if KEYS[4] ~= KEYS[5] then redis.call('ZREM', KEYS[4], key) end
@@ -112,6 +131,44 @@ else
   redis.call('HDEL', KEYS[10], key)
 end
 redis.pcall('PUBLISH', ARGV[7], ARGV[8])
+return {'done'}
+"""
+)
+
+NOTIFY = Script(
+    _STAMP
+    + _NOTIFY
+    + """
+-- KEYS: stamp notices hook... ; ARGV: stamp, then member and data of each
+notify(KEYS[2], 3, 2)
+return {'done'}
+"""
+)
+
+PUT = Script(
+    _STAMP
+    + """
+-- KEYS: stamp notices hook dead ; ARGV: stamp member data is_dead at
+if not redis.call('HGET', KEYS[2], ARGV[2]) then return {'gone'} end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
+if ARGV[4] == '1' then
+  redis.call('ZADD', KEYS[4], ARGV[5], ARGV[2])
+  redis.call('ZREM', KEYS[3], ARGV[2])
+else
+  if not redis.call('ZSCORE', KEYS[3], ARGV[2]) then redis.call('ZADD', KEYS[3], ARGV[5], ARGV[2]) end
+  redis.call('ZREM', KEYS[4], ARGV[2])
+end
+return {'done'}
+"""
+)
+
+DISMISS = Script(
+    _STAMP
+    + """
+-- KEYS: stamp notices hook dead ; ARGV: stamp member
+redis.call('ZREM', KEYS[3], ARGV[2])
+redis.call('ZREM', KEYS[4], ARGV[2])
+redis.call('HDEL', KEYS[2], ARGV[2])
 return {'done'}
 """
 )

@@ -85,6 +85,18 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX settlement_open",
         f"CREATE INDEX settlement_open ON settlement (created_at) WHERE {OPEN}",
     ),
+    # Events for webhooks, in the order in which they came: never in the place of an earlier one.
+    (
+        """CREATE TABLE notice (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            hook TEXT NOT NULL,
+            id TEXT NOT NULL,
+            dead INTEGER NOT NULL,
+            data BLOB NOT NULL,
+            UNIQUE (hook, id)
+        )""",
+        "CREATE INDEX notice_hook ON notice (hook, dead, seq)",
+    ),
 )
 """Statements that lead from each `PRAGMA user_version` to the next; only ever appended to."""
 

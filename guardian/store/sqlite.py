@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from guardian.errors import StaleRecord, StoreUnavailable
+from guardian.settlement.notice import Notice
 from guardian.settlement.purchase import blocks, is_disposable
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Money
@@ -30,6 +31,7 @@ from guardian.store.schema import (
     lock_file,
     look_at_file,
 )
+from guardian.store.sqlite_notices import SqliteNotices, keep
 from guardian.store.writer import Writer
 from guardian.wire.names import Address, Network
 
@@ -85,6 +87,7 @@ class SqliteStore(OneProcess):
         self._lock: int | None = None
         self._writer: Writer | None = None
         self._reader: Reader | None = None
+        self.notices = SqliteNotices(self._write, self._read_with)
 
     async def open(self) -> None:
         if self._reading:
@@ -115,10 +118,13 @@ class SqliteStore(OneProcess):
     async def claim(self, new: Settlement) -> Claim:
         return await self._write().do(partial(_claim, new, _row(new)))
 
-    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+    async def update(
+        self, old: Settlement, new: Settlement, *, patient: bool = False, notices: Sequence[Notice] = ()
+    ) -> None:
         values = _row(new)
         row = (*values[2:_CREATED_AT], *values[_CREATED_AT + 1 :], old.key, old.version)
-        await self._write().do(partial(_update, row, old), patient=patient)
+        work = partial(_update_telling, row, old, notices) if notices else partial(_update, row, old)
+        await self._write().do(work, patient=patient)
 
     async def get(self, key: str) -> Settlement | None:
         found = await self._read(_BY_KEY, (key,))
@@ -189,6 +195,22 @@ def _claim(new: Settlement, row: tuple[object, ...], connection: sqlite3.Connect
 def _update(row: tuple[object, ...], old: Settlement, connection: sqlite3.Connection) -> None:
     if not connection.execute(_UPDATE, row).rowcount:
         raise StaleRecord(f"{old.id} is no longer at version {old.version}")
+
+
+def _update_telling(
+    row: tuple[object, ...], old: Settlement, notices: Sequence[Notice], connection: sqlite3.Connection
+) -> None:
+    """Two writes, so with a savepoint: whatever fails, nothing of it stays behind."""
+    connection.execute("SAVEPOINT telling")
+    try:
+        _update(row, old, connection)
+        keep(notices, connection)
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO telling")
+            connection.execute("RELEASE telling")
+        raise
+    connection.execute("RELEASE telling")
 
 
 def _prune(before: float, limit: int, connection: sqlite3.Connection) -> int:

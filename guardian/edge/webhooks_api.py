@@ -1,0 +1,76 @@
+"""The part of the operations port that is about webhooks: how they stand, what was laid aside, and again."""
+
+import msgspec
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from guardian.edge.posted import Refused, read_posted
+from guardian.flow.webhooks import Webhooks
+from guardian.logs import redact
+from guardian.settlement.notice import Notice
+
+MAX_SHOWN = 1000
+
+
+class RetryAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """What is to be sent again: these ids, or all of a webhook, or all."""
+
+    ids: list[str] = []
+    webhook: str = ""
+
+
+class WebhooksApi:
+    """Answers below /api/webhooks."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
+
+    @property
+    def routes(self) -> list[Route]:
+        """What of the operations port is answered here."""
+        return [
+            Route("/api/webhooks", self.show, methods=["GET"]),
+            Route("/api/webhooks/retry", self.retry, methods=["POST"]),
+        ]
+
+    async def show(self, request: Request) -> Response:
+        """Each webhook with its counts, and the events that were laid aside, the first thousand."""
+        standing = [
+            {"name": policy.name, "events": list(policy.events), "waiting": waiting, "dead": dead}
+            for policy, waiting, dead in await self._webhooks.standing()
+        ]
+        dead = [notice_view(notice) for notice in await self._webhooks.dead(MAX_SHOWN)]
+        return _json(200, {"webhooks": standing, "dead": dead})
+
+    async def retry(self, request: Request) -> Response:
+        """Send again what was laid aside."""
+        try:
+            asked = await read_posted(request, RetryAsked)
+        except Refused as refused:
+            return _json(refused.status, {"error": str(refused)})
+        names = [policy.name for policy, _, _ in await self._webhooks.standing()]
+        if asked.webhook and asked.webhook not in names:
+            return _json(404, {"error": f"no webhook {asked.webhook[:80]}"})
+        found = await self._webhooks.retry(frozenset(asked.ids), asked.webhook)
+        return _json(
+            200, {"retried": [notice_view(notice) for notice in found[:MAX_SHOWN]], "count": len(found)}
+        )
+
+
+def notice_view(notice: Notice) -> dict[str, object]:
+    """What an operator sees of an event."""
+    return {
+        "id": notice.id,
+        "webhook": notice.hook,
+        "event": notice.kind,
+        "about": notice.subject,
+        "at": notice.at,
+        "attempts": notice.attempts,
+        "why": redact(notice.why),
+    }
+
+
+def _json(status: int, content: object) -> Response:
+    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
