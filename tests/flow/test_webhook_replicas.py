@@ -52,10 +52,14 @@ def told(url: str, receiver: Receiver) -> Told:
     return Told(LOST, hooks=(hook(receiver),), store=open_store(url), hold_s=0.05, hold_without_hash_s=0.05)
 
 
+def _watched(*scenes: Told) -> list[str]:
+    return [key for scene in scenes for key in scene.chain.targets]
+
+
 async def orphaned_at(scene: Told, others: Told, nonce: int = 1) -> None:
     """Whichever of them watches hears of the chain."""
     await scene.settle(signed_payment(nonce, resource=f"https://shop/{nonce}"))
-    await scene.until(lambda: scene.chain.targets or others.chain.targets)
+    await scene.until(lambda: any(key.endswith(f"{nonce:064x}") for key in _watched(scene, others)))
     for one in (scene, others):
         one.chain.say(Paid(TX, 7, 1))
 
