@@ -224,11 +224,7 @@ class Telemetry:
             ("guardian.facilitator.lies", self._lies, "Successes of a facilitator that moved no money"),
             ("guardian.demands.findings", self._demands, "What was found in 402s of routes, by check"),
             ("guardian.offers", self._offers, "Offers of 402s that were moved back or taken out"),
-            (
-                "guardian.webhooks.sent",
-                self._webhooks,
-                "Attempts to hand an event to a webhook",
-            ),
+            ("guardian.webhooks.sent", self._webhooks, "Attempts to hand an event to a webhook"),
             ("guardian.policy.reloads", self._reloads, "New policy files, applied or refused"),
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
@@ -252,18 +248,8 @@ class Telemetry:
                 "",
                 "1 while the policy file on disk is refused and an older one is in force",
             ),
-            (
-                "guardian.webhooks.waiting",
-                _observer(self._hooks_waiting),
-                "",
-                "Events that a webhook has not taken yet",
-            ),
-            (
-                "guardian.webhooks.dead",
-                _observer(self._hooks_dead),
-                "",
-                "Events that were laid aside after their last attempt",
-            ),
+            ("guardian.webhooks.waiting", _observer(self._hooks_waiting), "", "Events not taken yet"),
+            ("guardian.webhooks.dead", _observer(self._hooks_dead), "", "Events that were laid aside"),
             ("guardian.watcher.head", _observer(self._head), "", "The newest block the watcher has read"),
             ("guardian.watcher.head.age", self._head_ages, "s", "Time since the watcher's head moved"),
         ):

@@ -5,8 +5,9 @@ cutting secrets out) is done when it is written, not when it is heard.
 """
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from guardian.logs import redact
 from guardian.settlement.attempts import Attempt
@@ -18,8 +19,7 @@ LOOKED_AT_BYTES: Final = 16 * 1024
 MAX_NOTE_CHARS: Final = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(msgspec.Struct, frozen=True):
     """One answer, or none. at: Unix seconds; to: the facilitator or the route; status: 0 for no reply; note:
     what was made of it; body: as received; whole: all of it; shown: whether any of it may be quoted."""
 

@@ -27,6 +27,7 @@ from guardian.settlement.states import (
     MoneyEvent,
 )
 from guardian.store.protocol import Store
+from guardian.wire.stripped import stripped
 
 Headers = Sequence[tuple[bytes, bytes]]
 Clock = Callable[[], float]
@@ -148,7 +149,12 @@ class Live:
 
     async def record_kept(self) -> None:
         """Write a kept success that nobody took along."""
-        await self._move(lambda: self.record if self.unrecorded else None)
+
+        def next() -> Settlement | None:
+            kept = stripped(self.record.body)  # never sent again: no reason to keep the signature
+            return msgspec.structs.replace(self.record, body=kept) if self.unrecorded else None
+
+        await self._move(next)
 
     async def answered(self, event: AnswerEvent, note: str = "", /, **changes: object) -> None:
         """Record what a caller was told. Nothing moves once the success was handed out.

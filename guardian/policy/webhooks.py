@@ -22,7 +22,7 @@ class WebhookPolicy(Section):
         description="Where events are posted to: http or https, without credentials and without query. "
         "Redirects are not followed."
     )
-    events: Annotated[tuple[Kind, ...], Field(min_length=1, max_length=len(Kind))] = Field(
+    events: Annotated[tuple[Kind, ...], Field(max_length=len(Kind))] = Field(
         description="What it is told of."
     )
     secret: Place = Field(
@@ -39,6 +39,8 @@ class WebhookPolicy(Section):
     @field_validator("events")
     @classmethod
     def _once(cls, events: tuple[Kind, ...]) -> tuple[Kind, ...]:
+        if not events:
+            raise ValueError("no event; name one at least, or leave the webhook out")
         if twice := next((one for one in events if events.count(one) > 1), None):
             raise ValueError(f"{twice} stands here twice; leave one out")
         return events
