@@ -229,24 +229,14 @@ class Telemetry:
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
         for name, observe, unit, description in (
-            (
-                "guardian.circuit.state",
-                _observer(self._circuit_state),
-                "",
-                "0 closed, 1 half-open, 2 open, -1 unknown",
-            ),
+            ("guardian.circuit.state", _observer(self._circuit_state), "", "0 closed, 1 half-open, 2 open"),
             ("guardian.open.settlements", _observer(self._open), "", "Settlements whose truth is not final"),
-            (
-                "guardian.policy.version",
-                _observer(self._policy_version),
-                "",
-                "Counts up with each policy that came into force",
-            ),
+            ("guardian.policy.version", _observer(self._policy_version), "", "Counts the policies in force"),
             (
                 "guardian.policy.refused",
                 _observer(self._policy_refused),
                 "",
-                "1 while the policy file on disk is refused and an older one is in force",
+                "1: the file on disk is refused",
             ),
             ("guardian.webhooks.waiting", _observer(self._hooks_waiting), "", "Events not taken yet"),
             ("guardian.webhooks.dead", _observer(self._hooks_dead), "", "Events that were laid aside"),
