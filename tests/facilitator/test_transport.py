@@ -116,7 +116,18 @@ def test_failure_after_the_request_was_read_is_a_lost_reply_and_never_a_second_r
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("script", [closes_unread, resets_unread, resets_in_the_middle])
+def test_connection_that_is_reset_at_once_is_no_answer() -> None:
+    async def run() -> None:
+        async with serving(resets_unread) as server:
+            # The reset may be there before the connection is: then nothing can have been written.
+            with pytest.raises((errors.ReplyLost, errors.NotSent)):
+                await settle(server.url, body=b"x" * 1_000_000)
+            assert server.connections == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("script", [closes_unread, resets_in_the_middle])
 def test_connection_that_breaks_once_open_is_a_lost_reply(script: Script) -> None:
     async def run() -> None:
         async with serving(script) as server:
