@@ -11,6 +11,7 @@ from guardian.settlement.purchase import blocks, is_disposable, is_unsettled_pur
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Money
 from guardian.store.leases import OneProcess
+from guardian.store.ledger import MemoryLedger
 from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, is_open
 from guardian.wire.names import Address, Network
 
@@ -67,6 +68,7 @@ class MemoryStore(OneProcess):
         self._keys_by_purchase: dict[_Purchase, dict[str, None]] = {}
         self.notices = MemoryNotices(self._check_open)
         self._open = False
+        self.ledger = MemoryLedger()
 
     async def open(self) -> None:
         self._open = True

@@ -11,6 +11,7 @@ from typing import Protocol
 from guardian.settlement.notice import Notice
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import OPEN, PAID, Answer, Money
+from guardian.store.ledger import Ledger
 from guardian.wire.names import Address, Network
 
 PAGE_LIMIT = 1000
@@ -98,6 +99,11 @@ class Store(Protocol):
     @property
     def notices(self) -> Notices:
         """Those that `update` has kept, and others."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is counted against budgets, in the same place."""
         ...
 
     async def open(self) -> None:

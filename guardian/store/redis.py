@@ -28,6 +28,7 @@ from guardian.store.redis_keys import (
     purchase_of,
     token_of,
 )
+from guardian.store.redis_ledger import RedisLedger
 from guardian.store.redis_link import Link, unavailable
 from guardian.store.redis_look import disagreements, look_at_whole, pairs, scan
 from guardian.store.redis_news import News
@@ -69,6 +70,8 @@ class RedisStore:
         self.notices = RedisNotices(self._link, self._keys, self._run)
         self._news = News(self._link.listener, self._touched)
         self._sender = secrets.token_hex(8)
+        first = self._keys.buckets[0]
+        self.ledger = RedisLedger(self._link, first, lambda *script: self._run(script[0], first, *script[1:]))
         self._stamp = self._channels = ""
 
     async def open(self) -> None:

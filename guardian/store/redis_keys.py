@@ -106,6 +106,10 @@ class Bucket:
         """Events of a webhook that are not sent any more."""
         return f"{self.tag}:dead:{name}"
 
+    def ledger(self, book: str) -> str:
+        """Of the ledger, which lies in the first bucket alone."""
+        return f"{self.tag}:ledger:{book}"
+
     def money(self, state: str) -> str:
         return f"{self.tag}:money:{state}"
 

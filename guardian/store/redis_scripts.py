@@ -31,7 +31,7 @@ class Script:
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-_STAMP = """
+STAMP = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {'lost'} end
 """
 
@@ -61,7 +61,7 @@ end
 """
 
 CLAIM = Script(
-    _STAMP
+    STAMP
     + _PLACE
     + """
 -- KEYS: stamp record ids created money money:idle open orphans done purchase
@@ -100,7 +100,7 @@ return {blocked and 'blocked' or 'created', data}
 )
 
 UPDATE = Script(
-    _STAMP
+    STAMP
     + _PLACE
     + _NOTIFY
     + """
@@ -136,7 +136,7 @@ return {'done'}
 )
 
 NOTIFY = Script(
-    _STAMP
+    STAMP
     + _NOTIFY
     + """
 -- KEYS: stamp notices hook... ; ARGV: stamp, then member and data of each
@@ -146,7 +146,7 @@ return {'done'}
 )
 
 PUT = Script(
-    _STAMP
+    STAMP
     + """
 -- KEYS: stamp notices hook dead ; ARGV: stamp member data is_dead at
 if not redis.call('HGET', KEYS[2], ARGV[2]) then return {'gone'} end
@@ -163,7 +163,7 @@ return {'done'}
 )
 
 DISMISS = Script(
-    _STAMP
+    STAMP
     + """
 -- KEYS: stamp notices hook dead ; ARGV: stamp member
 redis.call('ZREM', KEYS[3], ARGV[2])
@@ -174,7 +174,7 @@ return {'done'}
 )
 
 DROP = Script(
-    _STAMP
+    STAMP
     + """
 -- KEYS: stamp record ids created money open orphans done purchase ; ARGV: stamp key id token
 if redis.call('HGET', KEYS[2], 'token') ~= ARGV[4] then return {'stale'} end
@@ -187,7 +187,7 @@ return {'done'}
 )
 
 REOPEN = Script(
-    _STAMP
+    STAMP
     + """
 -- Entries that an older layout had not, unless the record has moved. KEYS: stamp record open purchase
 -- ARGV: stamp key token created_at open purchase_entry
@@ -238,7 +238,7 @@ return found
 )
 
 BEAT = Script(
-    _STAMP
+    STAMP
     + """
 -- Uses every command that the others write with, so that a missing permission shows at the start.
 -- KEYS: stamp beat ; ARGV: stamp channel message

@@ -97,6 +97,32 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX notice_hook ON notice (hook, dead, seq)",
     ),
+    # The ledger: what is counted against budgets of agents, by which payment, and what people said of it.
+    (
+        """CREATE TABLE budget (
+            name TEXT PRIMARY KEY NOT NULL,
+            held TEXT NOT NULL,
+            released TEXT NOT NULL,
+            ends_at REAL NOT NULL
+        )""",
+        "CREATE INDEX budget_ends ON budget (ends_at)",
+        """CREATE TABLE hold (
+            key TEXT PRIMARY KEY NOT NULL,
+            token TEXT NOT NULL,
+            ask BLOB NOT NULL,
+            settled INTEGER NOT NULL,
+            at REAL NOT NULL,
+            ends_at REAL NOT NULL
+        )""",
+        "CREATE INDEX hold_ends ON hold (ends_at)",
+        "CREATE INDEX hold_unsettled ON hold (at) WHERE settled = 0",
+        """CREATE TABLE paper (
+            name TEXT PRIMARY KEY NOT NULL,
+            text TEXT NOT NULL,
+            ends_at REAL NOT NULL
+        )""",
+        "CREATE INDEX paper_ends ON paper (ends_at)",
+    ),
 )
 """Statements that lead from each `PRAGMA user_version` to the next; only ever appended to."""
 

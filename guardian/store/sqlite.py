@@ -31,6 +31,7 @@ from guardian.store.schema import (
     lock_file,
     look_at_file,
 )
+from guardian.store.sqlite_ledger import SqliteLedger
 from guardian.store.sqlite_notices import SqliteNotices, keep
 from guardian.store.writer import Writer
 from guardian.wire.names import Address, Network
@@ -88,6 +89,7 @@ class SqliteStore(OneProcess):
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self.notices = SqliteNotices(self._write, self._read_with)
+        self.ledger = SqliteLedger(lambda work: self._write().do(work), self._read_with)
 
     async def open(self) -> None:
         if self._reading:
