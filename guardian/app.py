@@ -69,7 +69,9 @@ class Guardian:
         agents = AgentPlane(parts, self._upstreams, facilitators.door, self.buy)
         self.data: ASGIApp = DataPort(parts, agents, facilitators)
         self.webhooks = Webhooks(parts, parts.outbox, read_secrets(parts.policy, os.environ))
-        self.operations = operations_app(parts, self.settle, sealing, self.webhooks, self._policy_state)
+        self.operations = operations_app(
+            parts, self.settle, sealing, self.webhooks, self.buy.spending, self._policy_state
+        )
         self._housekeeping = Housekeeping(parts, self.settle.lives)
         self._transport = transport
         self._starting = asyncio.Lock()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from guardian.commands import closing, policy, records
+from guardian.commands import closing, policy, records, spending
 from guardian.commands import store as stores
 from guardian.commands.classify import classify
 from guardian.commands.diagnosis import diagnosis
@@ -39,6 +39,8 @@ app.add_typer(records.settlements, name="settlements")
 app.add_typer(records.orphans, name="orphans")
 app.add_typer(evidence, name="evidence")
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(spending.spending, name="spending")
+app.add_typer(spending.approvals, name="approvals")
 app.add_typer(stores.app, name="store")
 app.command()(closing.reconcile)
 app.command()(classify)

@@ -9,7 +9,9 @@
     ├── NotSent             the facilitator provably received nothing: may be tried again
     ├── ReplyLost           the first byte may have left and no reply came: in doubt
     ├── ChainUnavailable    no RPC endpoint gave a usable answer: proves nothing
-    └── CannotClose         an orphan cannot be taken off the queue like this: why, and the cure
+    ├── CannotClose         an orphan cannot be taken off the queue like this: why, and the cure
+    ├── CannotDecide        an approval or the switch of spending cannot be changed like this: why
+    └── SpendingDenied      the policy refuses an agent's payment: rule, limit, why; nothing was sent
 
 Foreign exceptions are translated where they enter, `raise … from exc`. No I/O here.
 """
@@ -77,3 +79,22 @@ class ChainUnavailable(GuardianError):
 
 class CannotClose(GuardianError):
     """An orphan cannot be refunded or written off like this."""
+
+
+class CannotDecide(GuardianError):
+    """An approval cannot be given or denied, or spending not stopped, like this."""
+
+
+class SpendingDenied(GuardianError):
+    """The spending policy refuses a payment; nothing was sent.
+
+    rule, limit: its name, and the key of it that refuses; why: in words; approval: the id of the approval
+    that would let it pass, or empty.
+    """
+
+    def __init__(self, rule: str, limit: str, why: str, approval: str = "") -> None:
+        super().__init__(f"{rule}: {limit}: {why}")
+        self.rule = rule
+        self.limit = limit
+        self.why = why
+        self.approval = approval

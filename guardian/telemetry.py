@@ -155,9 +155,8 @@ class Telemetry:
         self._refusals = Values("reason")
         self._diagnoses = Values("route", "host", "kind")
         self._lies = Values("facilitator", "network")
-        self._demands = Values("network", "check", "done")
-        self._offers = Values("network", "done")
-        self._webhooks = Values("webhook", "outcome")
+        self._demands, self._offers = Values("network", "check", "done"), Values("network", "done")
+        self._webhooks, self._denials = Values("webhook", "outcome"), Values("rule", "limit")
         self._reloads = Values("outcome")
         for outcome in ("applied", "refused"):
             self._reloads.put((outcome,), 0)
@@ -225,6 +224,7 @@ class Telemetry:
             ("guardian.demands.findings", self._demands, "What was found in 402s of routes, by check"),
             ("guardian.offers", self._offers, "Offers of 402s that were moved back or taken out"),
             ("guardian.webhooks.sent", self._webhooks, "Attempts to hand an event to a webhook"),
+            ("guardian.spending.denied", self._denials, "Payments refused by the spending policy"),
             ("guardian.policy.reloads", self._reloads, "New policy files, applied or refused"),
         ):
             meter.create_observable_counter(name, [_observer(counter)], description=description)
@@ -311,6 +311,9 @@ class Telemetry:
 
     def caller_refused(self, reason: str) -> None:
         self._refusals.add((reason,))
+
+    def spending_denied(self, rule: str, limit: str) -> None:
+        self._denials.add((rule, limit))
 
     def policy_applied(self, version: int, networks: Iterable[str]) -> None:
         self._network.reserve(networks)

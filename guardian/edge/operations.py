@@ -12,12 +12,14 @@ from starlette.routing import Route
 from guardian.chain.watcher import Watcher
 from guardian.edge.diagnosis_api import DiagnosisApi
 from guardian.edge.orphans_api import OrphansApi
+from guardian.edge.spending_api import SpendingApi
 from guardian.edge.views import settlement_view
 from guardian.edge.webhooks_api import WebhooksApi
 from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.flow.parts import Parts
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
+from guardian.flow.spending import Spending
 from guardian.flow.webhooks import Webhooks
 from guardian.settlement.states import Money
 
@@ -29,6 +31,7 @@ def operations_app(
     settle: SettleFlow,
     sealing: Sealing,
     webhooks: Webhooks,
+    spending: Spending,
     policy: Callable[[], dict[str, object]],
 ) -> Starlette:
     """The ASGI application of the operations port. policy: which one is in force, which was refused."""
@@ -44,6 +47,7 @@ def operations_app(
         Route("/api/settlements/{id}", api.settlement),
         *OrphansApi(parts, settle, sealing).routes,
         *WebhooksApi(webhooks).routes,
+        *SpendingApi(parts, spending).routes,
     ]
     return Starlette(routes=routes, exception_handlers={StoreUnavailable: _store_is_down})
 

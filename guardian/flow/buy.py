@@ -5,9 +5,10 @@ All control flow of paid requests on the agent plane stands here. What a reply m
 """
 
 import asyncio
+import contextlib
 import functools
 
-from guardian.errors import BadPayment, NotSent, ReplyLost, StoreUnavailable
+from guardian.errors import BadPayment, NotSent, ReplyLost, SpendingDenied, StoreUnavailable
 from guardian.flow import buy_answers as answers
 from guardian.flow.alone import Alone
 from guardian.flow.buy_record import asker_of, can_be_watched, fits, is_for, purchase_of, recorded
@@ -21,6 +22,7 @@ from guardian.flow.present import receipt_hash
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
 from guardian.flow.signatures import Signatures
+from guardian.flow.spending import Held, Spending
 from guardian.flow.stay import Stay
 from guardian.flow.terms import Terms
 from guardian.policy.layers import InForce
@@ -42,12 +44,18 @@ class BuyFlow:
         self._terms = Terms()
         self._demands = Demands(parts, self._terms, settle.health)
         self._alone = Alone(parts, settle.replicas)
-        self.buys = Buys(parts, settle, sealing)
+        self.spending = Spending(parts)
+        self.buys = Buys(parts, settle, sealing, self.spending)
 
     async def start(self) -> None:
         """Learn what the store holds; once it is open."""
         await self.buys.start()
         await self._demands.start()
+        self._parts.tasks.spawn(self._settle_up(), "spending")
+
+    async def _settle_up(self) -> None:
+        with contextlib.suppress(StoreUnavailable):  # then as soon as a budget is full
+            await self.spending.settle_up()
 
     async def handle(self, exchange: PaidExchange) -> None:
         """Answer a request that pays, or one that was told to. Raises NotSent and ReplyLost."""
@@ -60,6 +68,9 @@ class BuyFlow:
                 await self._is_told_to_pay(exchange, exchange.demand)
         except StoreUnavailable as fault:  # only before anything is sent: see Buying.surely
             await exchange.answer(answers.no_record(str(fault)))
+        except SpendingDenied as refusal:
+            self._parts.telemetry.bought(exchange.route, "denied")
+            await exchange.answer(answers.denied(refusal))
 
     # -- a request that pays
 
@@ -69,6 +80,7 @@ class BuyFlow:
             assert sent is not None  # the plane saw the header
             record = self._record(sent, exchange)
         except BadPayment:
+            await self.spending.admit_unreadable(exchange)
             self._parts.telemetry.bought(exchange.route, "unreadable")
             await exchange.answer(await exchange.ask())
             return
@@ -76,7 +88,7 @@ class BuyFlow:
             if record.watched:
                 await self._guarded(buying, record, sent.payment, exchange)
             else:
-                await self._passed_on(buying, record, exchange)
+                await self._passed_on(buying, record, sent.payment, exchange)
 
     def _record(self, sent: SentPayment, exchange: PaidExchange) -> Settlement:
         return recorded(
@@ -95,7 +107,7 @@ class BuyFlow:
         live = buying.live
         first = await self._before(fresh)
         money, offered = Money.IDLE if first else Money.PENDING, self._terms.original(exchange)
-        await self._claim(buying, begun(fresh, money, offered))
+        await self._claim(buying, begun(fresh, money, offered), payment, exchange)
         if live.record.paid_by:
             await exchange.answer(answers.bound(live.record))
             return
@@ -111,17 +123,23 @@ class BuyFlow:
             async with self.buys.of(first.key, exchange, first) as before:
                 if await self._served(before, exchange, live):
                     return
-        buying.may_send |= await live.money(MoneyEvent.SENT)
+        await self._may_send(buying, payment, exchange)
         if not await self._served(buying, exchange):
             await self._refused(buying, exchange)
 
-    async def _claim(self, buying: Buying, fresh: Settlement) -> None:
-        """Write the record before anything is sent (law 2), or take the one there is."""
-        live = buying.live
+    async def _claim(
+        self, buying: Buying, fresh: Settlement, payment: Payment, exchange: PaidExchange
+    ) -> None:
+        """Write the record before anything is sent (law 2), or take the one there is. Raises
+        SpendingDenied, where there is none yet."""
+        live, held = buying.live, None
         async with live.claiming:
             if not live.claimed:
+                if fresh.money is Money.PENDING:
+                    held = await self.spending.admit(fresh, payment, exchange, unknown=True)
                 claim = await self._parts.store.claim(fresh)
                 live.record, live.claimed = claim.record, True
+                await self._counts(live, held, claim.created, payment, exchange)
                 buying.may_send = claim.created and claim.record.money is Money.PENDING
                 if claim.created:
                     self.buys.signed(claim.record)
@@ -133,6 +151,31 @@ class BuyFlow:
             if record.money is Money.FAILED and record.reopens and not record.paid_by:
                 await live.restart(begun(fresh, Money.IDLE))
         self.buys.open.put(live.record)
+
+    async def _counts(
+        self, live: Live, held: Held | None, created: bool, payment: Payment, exchange: PaidExchange
+    ) -> None:
+        """What was held before the claim, as the claim came out."""
+        if held is not None and live.record.money is Money.IDLE:  # it is held when it is sent
+            await self.spending.give_back(held)
+        elif held is not None and created and held.late:
+            try:
+                await self.spending.admit(live.record, payment, exchange, unknown=False)
+            except SpendingDenied as refusal:
+                await live.money(MoneyEvent.NOT_SENT, str(refusal), reopens=True)
+                raise
+
+    async def _may_send(self, buying: Buying, payment: Payment, exchange: PaidExchange) -> None:
+        """One that stood behind another, or was not sent when it came first, counts once it is sent."""
+        live = buying.live
+        async with live.claiming:
+            if live.record.money is Money.IDLE:
+                try:
+                    await self.spending.admit(live.record, payment, exchange, unknown=False)
+                except SpendingDenied as refusal:
+                    if await live.never_sent(str(refusal)):
+                        raise
+            buying.may_send |= await live.money(MoneyEvent.SENT)
 
     async def _before(self, record: Settlement) -> Settlement | None:
         """A payment of the same purchase that stands before this one."""
@@ -161,12 +204,15 @@ class BuyFlow:
             await buying.surely(functools.partial(buying.live.answered, AnswerEvent.TOLD_FAILURE))
             self._parts.telemetry.bought(exchange.route, "unpaid")
 
-    async def _passed_on(self, buying: Buying, fresh: Settlement, exchange: PaidExchange) -> None:
+    async def _passed_on(
+        self, buying: Buying, fresh: Settlement, payment: Payment, exchange: PaidExchange
+    ) -> None:
         """No chain to ask: as it is, once, and on record."""
         live = buying.live
-        await self._claim(buying, begun(fresh, Money.PENDING, self._terms.original(exchange)))
+        begins = begun(fresh, Money.PENDING, self._terms.original(exchange))
+        await self._claim(buying, begins, payment, exchange)
         if live.record.money is Money.IDLE:
-            await live.money(MoneyEvent.SENT)
+            await self._may_send(buying, payment, exchange)
         self._parts.telemetry.bought(exchange.route, "unwatched")
         try:
             reply = await exchange.ask()

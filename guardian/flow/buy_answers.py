@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from guardian.errors import SpendingDenied
 from guardian.settlement.demand import Fault
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import PAID
@@ -54,6 +55,21 @@ def unproven(record: Settlement) -> Reply:
     detail = "An earlier payment for the same is open, and this signature cannot be shown to be its payer's."
     title = "The signature is not proven"
     return _problem(503, "signature-unproven", title, detail, retry_s=5, payment=record.id, sent=False)
+
+
+def denied(refusal: SpendingDenied) -> Reply:
+    """The spending policy refuses it."""
+    kind, title = "spending-denied", "The spending policy refuses this payment"
+    more: dict[str, Any] = {"rule": refusal.rule, "limit": refusal.limit}
+    cure = "Nothing was sent, and nothing was paid."
+    if refusal.approval:
+        more |= {"approval": refusal.approval}
+        if refusal.limit == "approve_above":
+            kind, title = "approval-required", "This payment waits for an approval"
+            cure += f" Once it is approved (POST /api/approvals/{refusal.approval}/approve on the operations"
+            cure += " port), ask for the same again."
+    detail = f"Rule {refusal.rule}, {refusal.limit}: {refusal.why}. {cure}"
+    return _problem(403, kind, title, detail, sent=False, **more)
 
 
 def bound(record: Settlement) -> Reply:

@@ -15,6 +15,7 @@ from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
+from guardian.flow.spending import Spending
 from guardian.flow.undelivered import Undelivered
 from guardian.flow.watch import facts
 from guardian.settlement.record import AGENT, Settlement
@@ -30,8 +31,9 @@ PURCHASES_COUNTED: Final = 4096
 class Buys:
     """All of them. open: those that something may still come of, of all replicas; complete once `looked`."""
 
-    def __init__(self, parts: Parts, settle: SettleFlow, sealing: Sealing) -> None:
+    def __init__(self, parts: Parts, settle: SettleFlow, sealing: Sealing, spending: Spending) -> None:
         self._parts = parts
+        self._spending = spending
         self._settle = settle
         self._sealing = sealing
         self._here: dict[str, Buying] = {}
@@ -144,6 +146,8 @@ class Buys:
         if new.answer is Answer.ACCEPTED and old.answer is not Answer.ACCEPTED:
             self._signatures.pop(_buyer(new), None)
             telemetry.bought(new.route, "delivered_late" if new.tainted else "delivered")
+        if new.money in UNPAID and old.money not in UNPAID:
+            self._parts.tasks.spawn(self._spending.gave_up(new.key), "released")
         if new.money in UNPAID and old.money not in UNPAID and new.vouched:
             self._diagnosed(Kind.RECEIPT_LIES, new)
             log.error("a receipt says paid and the chain has no transfer", extra=facts(live))

@@ -211,6 +211,16 @@ class Live:
 
         return await self._move(next)
 
+    async def never_sent(self, note: str) -> bool:
+        """It is not going to be sent, unless somebody has begun to: it may be presented again."""
+
+        def next() -> Settlement | None:
+            if self.record.money is not Money.IDLE:
+                return None
+            return after_money(self.record, MoneyEvent.NOT_SENT, now=self._clock(), note=note, reopens=True)
+
+        return await self._move(next)
+
     async def bound(self, to: Settlement) -> bool:
         """An earlier payment of the purchase pays for this one, which is never sent; False where another
         replica has begun to send it."""

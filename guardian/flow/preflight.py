@@ -190,7 +190,7 @@ def _limits(payment: Payment, generation: Generation, facilitator: str) -> Limit
     least = policy.minimum_amount(payment.network, facilitator)
     return Limits(
         table=Domain(token.name, token.version) if token and token.name else None,
-        minimum=least.in_atomic(_decimals(payment, in_force)) if least else None,
+        minimum=least.in_atomic(decimals_of(payment, in_force)) if least else None,
         shortest_validity_s=in_force.preflight.shortest_validity_s,
         longest_validity_s=in_force.preflight.longest_validity_s,
         longest_description=limits.longest_description,
@@ -198,7 +198,7 @@ def _limits(payment: Payment, generation: Generation, facilitator: str) -> Limit
     )
 
 
-def _decimals(payment: Payment, in_force: InForce) -> int | None:
+def decimals_of(payment: Payment, in_force: InForce) -> int | None:
     """Of a dollar token; None for any other."""
     token = in_force.tokens.get(payment.asset)
     if token is not None:

@@ -9,6 +9,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from guardian.policy.section import Section, yaml_key
+from guardian.policy.spending import refuse_senseless
 from guardian.policy.tree import Path
 from guardian.policy.types import Misplaced, nearest, reserved_route
 from guardian.policy.units import show, write_duration
@@ -32,6 +33,7 @@ def refuse_incoherent(policy: "Policy") -> None:
     _refuse_unknown_facilitators(policy)
     _refuse_missing_defaults(policy)
     _refuse_out_of_place(policy)
+    refuse_senseless(policy)
     for section, low, high in _ORDERED:
         _refuse_disorder(policy, section, low, high)
 

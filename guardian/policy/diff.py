@@ -74,6 +74,9 @@ def diff(old: Side, new: Side) -> list[Change]:
     for key in CallersPolicy.model_fields:
         changes += _own(("callers",), key, old.policy.callers, new.policy.callers, old, new)
     changes += _items("webhook", ("webhooks",), old, new)
+    for key in ("stop", "approvals_last_s"):
+        changes += _own(("spending",), key, old.policy.spending, new.policy.spending, old, new)
+    changes += _items("spending rule", ("spending", "rules"), old, new)
     for section in ("classify", "act"):
         changes += _items(f"{section} rule", (section, "rules"), old, new)
         changes += _rule_order(section, old, new)

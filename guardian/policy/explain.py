@@ -10,7 +10,7 @@ from guardian.policy.model import FacilitatorPolicy, Policy, RoutePolicy
 from guardian.policy.network import SHIPPED, SHIPPED_TOKENS, NetworkPolicy
 from guardian.policy.places import Places
 from guardian.policy.profile import Profile, profile_at, shipped_profiles
-from guardian.policy.rules import ActRule, ClassifyRule, When
+from guardian.policy.rules import ActRule, ClassifyRule, When, network_matches
 from guardian.policy.section import yaml_key
 from guardian.policy.tree import Path, Tree
 from guardian.policy.units import write_duration
@@ -53,7 +53,7 @@ def explain(policy: Policy, tree: Tree) -> list[Line]:
         lines += [
             teller.own(("webhooks", index), key, getattr(webhook, key)) for key in WebhookPolicy.model_fields
         ]
-    return [*lines, *teller.rules(Choice())]
+    return [*lines, *teller.spending(Choice()), *teller.rules(Choice())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def explain_for(policy: Policy, tree: Tree, choice: Choice) -> list[Line]:
     for index, route in enumerate(policy.routes):
         if route.name == choice.route:
             lines += teller.item(("routes", index), route, layered=True)
-    return [*lines, *teller.rules(choice)]
+    return [*lines, *teller.spending(choice), *teller.rules(choice)]
 
 
 def warnings(policy: Policy) -> list[str]:
@@ -195,6 +195,19 @@ class _Teller:
             if key in profile.limits.model_fields_set
         ]
         return [Line("profile.title", profile.title, f"profile {profile.name}"), *said]
+
+    def spending(self, choice: Choice) -> list[Line]:
+        """What agents may spend, by the rules that may be about the choice."""
+        spending = self._policy.spending
+        lines = [self.own(("spending",), key, getattr(spending, key)) for key in ("stop", "approvals_last_s")]
+        for index, rule in enumerate(spending.rules):
+            networks, routes = rule.for_.network, rule.for_.route
+            if choice.network and networks and not any(network_matches(choice.network, n) for n in networks):
+                continue
+            if not choice.route or not routes or choice.route in routes:
+                at = self._places.origin(("spending", "rules", index)) or BUILT_IN
+                lines.append(Line(f"spending.rules.{rule.name}", words("rules", rule), at))
+        return lines
 
     def rules(self, choice: Choice) -> list[Line]:
         """The rules that may apply, in the order they are asked."""

@@ -29,6 +29,7 @@ from guardian.policy.network import SHIPPED, NetworkPolicy, TokenPolicy
 from guardian.policy.profile import NO_PROFILE, Profile, load_profile
 from guardian.policy.rules import ActPolicy, ClassifyPolicy
 from guardian.policy.section import Section
+from guardian.policy.spending import SpendingPolicy
 from guardian.policy.types import (
     Count,
     Duration,
@@ -151,6 +152,10 @@ class Policy(Section):
     )
     webhooks: tuple[WebhookPolicy, ...] = Field(
         default=(), max_length=16, description="Who is told of what becomes of payments. Default: nobody."
+    )
+    spending: SpendingPolicy = Field(
+        default=SpendingPolicy(),
+        description="What agents may spend on the routes, and the switch that stops them. Default: no limit.",
     )
     retention_s: Duration = Field(
         default=90 * 86400.0,

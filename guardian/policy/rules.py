@@ -157,7 +157,7 @@ class When(Section):
             and (not self.history or heard.history in self.history)
             and (not self.facilitator or heard.facilitator in self.facilitator)
             and (not self.profile or (heard.profile or profile) in self.profile)
-            and (not self.network or any(_is_network(heard.network, one) for one in self.network))
+            and (not self.network or any(network_matches(heard.network, one) for one in self.network))
             and (not self.status or any(_is_status(said.status, one) for one in self.status))
             and _is_body(said.shape, self.body)
             and (not self.reason or any(reason in said.reasons for reason in self.reason))
@@ -165,7 +165,8 @@ class When(Section):
         )
 
 
-def _is_network(network: str, wanted: str) -> bool:
+def network_matches(network: str, wanted: str) -> bool:
+    """Whether a network is the one wanted, or of the family wanted (`eip155:*`)."""
     return network.startswith(wanted[:-1]) if wanted.endswith(":*") else network == wanted
 
 

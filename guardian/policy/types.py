@@ -53,6 +53,7 @@ _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 _STATUS = re.compile(r"[1-5](\d\d|xx)", re.ASCII)
 _EVM_ASSET = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _ASSET = re.compile(r"[A-Za-z0-9:._-]{3,128}", re.ASCII)
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
 _URL_MAX_CHARS: Final = 2048
@@ -253,6 +254,24 @@ def asset_id(network: str, key: str, at: tuple[str | int, ...] = ()) -> str:
     if not _ASSET.fullmatch(key):
         raise Misplaced(at, f"{show(key)} is not a token's address; write it as payments name it")
     return key
+
+
+def account_id(value: object) -> str:
+    """An account's or token's address as payments are compared by it; raises ValueError."""
+    if not isinstance(value, str) or not _ASSET.fullmatch(value):
+        raise ValueError(f"{show(value)} is not an address; write it in quotes, as payments name it")
+    if value[:2].lower() == "0x":
+        if not _EVM_ASSET.fullmatch(value):
+            raise ValueError(f"{show(value)} is not an address; write 0x and 40 hex digits")
+        return value.lower()
+    return value
+
+
+def host_name(value: object) -> str:
+    """A host as URLs are compared by it; raises ValueError."""
+    if not isinstance(value, str) or not _HOST.fullmatch(value):
+        raise ValueError(f"{show(value)} is not a host; write it like api.example.com, without a port")
+    return value.lower()
 
 
 def reserved_route(name: str, facilitator_urls: Sequence[str]) -> str:

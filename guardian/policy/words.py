@@ -17,6 +17,8 @@ _LEFT_OUT = {
     "max_open": "no limit",
     "max_open_all": "no limit",
     "longest_description": "no limit",
+    **dict.fromkeys(("per_payment", "per_hour", "per_day"), "no limit"),
+    **dict.fromkeys(("payments_per_hour", "payments_per_day"), "no limit"),
     "failover_to": "all",
     "only": "all",
     **dict.fromkeys(("retry", "failover", "circuit", "watch", "answer", "alert"), "as the class has it"),

@@ -1,0 +1,168 @@
+"""Payments that wait for a person: asked for, approved or denied, and used once. Kept in the ledger's papers.
+
+An approval is of a purchase (caller, payer, payee, asset, network, amount, method and URL), so that the
+agent may sign again for the same; whatever differs waits for an approval of its own.
+"""
+
+import hashlib
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from guardian.errors import CannotDecide, StoreUnavailable
+from guardian.flow.parts import Parts, log
+from guardian.settlement.record import Settlement
+from guardian.store.ledger import Swap
+
+WAITS_S: Final = 86400.0
+"""How long one that nobody has decided is listed, and one that was denied stays denied."""
+
+LONGEST_S: Final = 7 * 86400.0
+"""The longest that a person may let an approval last."""
+
+PREFIX: Final = "approval/"
+LONGEST_NAME: Final = 100
+LONGEST_TEXT: Final = 500
+_TRIES: Final = 3
+
+
+class State(StrEnum):
+    """What has become of an approval."""
+
+    ASKED = "asked"
+    APPROVED = "approved"
+    DENIED = "denied"
+    USED = "used"
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """One approval. until: Unix seconds, when its state is over; by and note: of the person who decided;
+    used_for: the key of the payment that it let pass."""
+
+    id: str
+    state: State = State.ASKED
+    rule: str
+    route: str
+    caller: str
+    payer: str
+    pay_to: str
+    asset: str
+    network: str
+    amount: int
+    verb: str
+    url: str
+    asked_at: float
+    until: float
+    by: str = ""
+    note: str = ""
+    used_for: str = ""
+
+
+_encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Approval)
+
+
+def approval_id(record: Settlement, caller: str, amount: int) -> str:
+    """The public name of the approval of a purchase."""
+    facts = (caller, record.payer, record.pay_to, record.asset, record.network, str(amount))
+    whole = msgspec.json.encode((*facts, record.verb, record.resource))
+    return "apr_" + hashlib.sha256(whole).hexdigest()[:32]
+
+
+class Approvals:
+    """All that wait, and those that were decided. Every method raises StoreUnavailable."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def use(self, record: Settlement, caller: str, amount: int, rule: str) -> Swap | Approval:
+        """What a hold has to change in order to use one up; or the one that has to be waited for."""
+        id = approval_id(record, caller, amount)
+        for _ in range(_TRIES):
+            text = await self._parts.store.ledger.paper(PREFIX + id)
+            known = _decoder.decode(text) if text else None
+            now = self._parts.clock()
+            if (found := _usable(known, text, record.key, now)) is not None:
+                return found
+            asked = _asked(id, record, caller, amount, rule, now)
+            if await self._parts.store.ledger.swap(Swap(PREFIX + id, text, _text(asked)), asked.until):
+                log.warning("a payment waits for approval", extra={"approval": id, "rule": rule})
+                return asked
+        raise StoreUnavailable("too many approvals wait, or this one is just being decided")
+
+    async def all(self) -> list[Approval]:
+        """Those that are not over, oldest first."""
+        now, found = self._parts.clock(), await self._parts.store.ledger.papers(PREFIX)
+        approvals = (_decoder.decode(text) for text in found.values())
+        return sorted((one for one in approvals if one.until > now), key=lambda one: one.asked_at)
+
+    async def decide(
+        self, id: str, approve: bool, by: str, note: str = "", lasts_s: float | None = None
+    ) -> Approval | None:
+        """Approve of one, or deny it; None where there is none. lasts_s: in place of the policy's. Raises
+        CannotDecide."""
+        who, why = said("by", by, LONGEST_NAME), said("note", note, LONGEST_TEXT, empty=True)
+        if lasts_s is None:
+            lasts_s = self._parts.policy.spending.approvals_last_s
+        if not 0 < lasts_s <= LONGEST_S:
+            raise CannotDecide(f"lasts: {lasts_s:g} s is not between 0 and {LONGEST_S:g} s")
+        for _ in range(_TRIES):
+            text = await self._parts.store.ledger.paper(PREFIX + id)
+            known = _decoder.decode(text) if text else None
+            now = self._parts.clock()
+            if known is None or known.until <= now:
+                return None
+            if known.state is State.USED:
+                raise CannotDecide(f"{id} was used by its payment already")
+            facts: dict[str, Any] = {"by": who, "note": why, "until": now + (lasts_s if approve else WAITS_S)}
+            state = State.APPROVED if approve else State.DENIED
+            decided = msgspec.structs.replace(known, state=state, **facts)
+            ends_at = max(decided.until, now + WAITS_S)
+            if await self._parts.store.ledger.swap(Swap(PREFIX + id, text, _text(decided)), ends_at):
+                log.warning("approval decided", extra={"approval": id, "how": str(state), "by": who})
+                return decided
+        raise CannotDecide(f"{id} is just being used or decided; look again")
+
+
+def said(name: str, text: str, longest: int, *, empty: bool = False) -> str:
+    """What a person said, on one line; raises CannotDecide."""
+    text = " ".join(text.split())
+    if not (text or empty) or len(text) > longest or not text.isprintable():
+        raise CannotDecide(f"{name}: give 1 to {longest} characters that can be printed")
+    return text
+
+
+def _usable(known: Approval | None, text: str, key: str, now: float) -> Swap | Approval | None:
+    """How the payment of a key uses an approval up, or the one that it waits for; None to ask anew."""
+    if known is None:
+        return None
+    name = PREFIX + known.id
+    if known.state is State.USED:
+        return Swap(name, text, text) if known.used_for == key else None
+    if known.until <= now:
+        return None
+    if known.state is not State.APPROVED:
+        return known
+    return Swap(name, text, _text(msgspec.structs.replace(known, state=State.USED, used_for=key)))
+
+
+def _asked(id: str, record: Settlement, caller: str, amount: int, rule: str, now: float) -> Approval:
+    return Approval(
+        id=id,
+        rule=rule,
+        route=record.route,
+        caller=caller,
+        payer=record.payer,
+        pay_to=record.pay_to,
+        asset=record.asset,
+        network=record.network,
+        amount=amount,
+        verb=record.verb,
+        url=record.resource,
+        asked_at=now,
+        until=now + WAITS_S,
+    )
+
+
+def _text(approval: Approval) -> str:
+    return _encoder.encode(approval).decode()

@@ -1,0 +1,284 @@
+"""What agents may spend: asked once for each new payment, before it is recorded as sent.
+
+A payment is held against its budgets first and recorded then, so that one which is recorded is always
+counted. It is counted no longer only on proof: its record says that it never paid, or there never was
+one. What a crash left between the two is found by looking (`settle_up`), when a budget is full and at
+the start. The rules are judged in policy/budget.py, the counting is the store's (store/ledger.py).
+"""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from guardian.errors import SpendingDenied, StoreUnavailable
+from guardian.flow.approvals import LONGEST_NAME, LONGEST_TEXT, Approval, Approvals, State, said
+from guardian.flow.paid import PaidExchange
+from guardian.flow.parts import Parts, log
+from guardian.flow.preflight import decimals_of
+from guardian.policy.budget import DAY, HOUR, Demand, Denial, Limit, Spend, judge
+from guardian.settlement.record import Settlement
+from guardian.settlement.states import PAID, UNPAID, Money
+from guardian.store.ledger import FOREVER, Ask, Hold, Line, Swap
+from guardian.wire.payment import Method, Payment
+
+CLAIM_WITHIN_S: Final = 20.0
+"""A record that was claimed later than this after its hold is held once more before it is sent."""
+
+ABANDONED_S: Final = 600.0
+"""A hold of that age without a record never had one: far above CLAIM_WITHIN_S and any two clocks."""
+
+KEPT_S: Final = 86400.0
+"""How long a budget is kept after its end: more than clocks of replicas may be apart."""
+
+LOOK_EVERY_S: Final = 5.0
+LOOKED_AT: Final = 1000
+AT_ONCE: Final = 50
+
+STOP: Final = "stop"
+_TRIES: Final = 5
+_READABLE: Final = (Method.EIP3009, Method.PERMIT2)
+_SPAN_S: Final = {HOUR: 3600.0, DAY: 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A payment counts. since: when that was asked, on a clock that only grows."""
+
+    key: str
+    token: str
+    since: float
+
+    @property
+    def late(self) -> bool:
+        """It may be taken for abandoned before long."""
+        return time.monotonic() - self.since > CLAIM_WITHIN_S
+
+
+class Stop(msgspec.Struct, frozen=True):
+    """Who stopped all spending, when and why."""
+
+    by: str
+    reason: str
+    at: float
+
+
+class Spending:
+    """The spending policy in force, and what is counted under it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.approvals = Approvals(parts)
+        self._parts = parts
+        self._looking = asyncio.Lock()
+        self._look_at = 0.0
+        self._released = 0
+
+    # -- before a payment is sent
+
+    async def admit(
+        self, record: Settlement, payment: Payment, exchange: PaidExchange, *, unknown: bool
+    ) -> Held | None:
+        """Count a payment that is to be sent; None where no budget is concerned. unknown: whether it is one
+        that has no record yet is to be seen; one that has is no new payment. Raises SpendingDenied."""
+        spend = self._spend(payment, exchange)
+        verdict = await self._verdict(exchange, spend)
+        if isinstance(verdict, Demand) and not verdict.limits and not verdict.approval:
+            return None
+        if unknown and await self._parts.store.get(record.key) is not None:
+            return None
+        if isinstance(verdict, Denial):
+            raise self._denied(exchange, verdict)
+        return await self._hold(record, exchange, spend, verdict)
+
+    async def admit_unreadable(self, exchange: PaidExchange) -> None:
+        """A payment that cannot be read passes only where no rule wants to know anything of it. Raises
+        SpendingDenied."""
+        spend = Spend(exchange.route, _host(exchange), exchange.caller)
+        verdict = await self._verdict(exchange, spend)
+        if isinstance(verdict, Demand) and verdict.limits:
+            limit, why = verdict.limits[0], "the payment cannot be read, so it cannot be counted"
+            verdict = Denial(limit.rule, limit.key, why)
+        if isinstance(verdict, Denial):
+            raise self._denied(exchange, verdict)
+
+    async def _verdict(self, exchange: PaidExchange, spend: Spend) -> Denial | Demand:
+        spending = exchange.generation.policy.spending
+        if spending.stop:
+            return Denial("spending", "stop", "all spending is stopped by the policy")
+        verdict = judge(spending, spend)
+        if isinstance(verdict, Demand) and (stop := await self.stopped()) is not None:
+            return _stopped(stop)
+        return verdict
+
+    async def _hold(self, record: Settlement, exchange: PaidExchange, spend: Spend, demand: Demand) -> Held:
+        for _ in range(_TRIES):
+            now, since = self._parts.clock(), time.monotonic()
+            swaps = [Swap(STOP, "", "")]
+            if demand.approval:
+                swaps.append(await self._approval(record, exchange, spend, demand.approval))
+            lines = tuple(_line(limit, now) for limit in demand.limits)
+            token = secrets.token_hex(8)
+            ask = Ask(record.key, token, now, lines, tuple(swaps))
+            outcome = await self._parts.store.ledger.hold(ask)
+            if outcome.held:
+                return Held(record.key, token, since)
+            if outcome.over is not None:
+                if await self.settle_up():
+                    continue
+                raise self._denied(exchange, _over(demand.limits[outcome.over], outcome.counted))
+            if outcome.changed == STOP and (stop := await self.stopped()) is not None:
+                raise self._denied(exchange, _stopped(stop))
+        raise StoreUnavailable("what is counted changes faster than it can be asked")
+
+    async def _approval(self, record: Settlement, exchange: PaidExchange, spend: Spend, rule: str) -> Swap:
+        amount = spend.amount or 0
+        found = await self.approvals.use(record, exchange.caller, amount, rule)
+        if isinstance(found, Swap):
+            return found
+        raise self._denied(exchange, _waits(found), found.id)
+
+    def _spend(self, payment: Payment, exchange: PaidExchange) -> Spend:
+        readable = payment.method in _READABLE and payment.authorization_value is not None
+        payees = (payment.pay_to, payment.authorization_to if readable else "")
+        in_force = exchange.generation.policy.in_force(payment.network, route=exchange.route)
+        return Spend(
+            route=exchange.route,
+            host=_host(exchange),
+            caller=exchange.caller,
+            network=payment.network,
+            asset=payment.asset,
+            payer=payment.payer,
+            payee=tuple(dict.fromkeys(one for one in payees if one)),
+            amount=max(payment.amount, payment.authorization_value or 0) if readable else None,
+            decimals=decimals_of(payment, in_force),
+        )
+
+    def _denied(self, exchange: PaidExchange, denial: Denial, approval: str = "") -> SpendingDenied:
+        self._parts.telemetry.spending_denied(denial.rule, denial.limit)
+        facts = {"rule": denial.rule, "limit": denial.limit, "route": exchange.route, "why": denial.why}
+        log.warning("a payment is refused", extra={**facts, "caller": exchange.caller})
+        return SpendingDenied(denial.rule, denial.limit, denial.why, approval)
+
+    # -- what becomes of a payment that counts
+
+    async def give_back(self, held: Held | None) -> None:
+        """It is not going to be sent by whoever held it."""
+        if held is not None:
+            await self._release(Hold(held.key, held.token, 0.0))
+
+    async def gave_up(self, key: str) -> None:
+        """A record says that it never paid: it counts no longer."""
+        with contextlib.suppress(StoreUnavailable):  # then `settle_up` finds it
+            if (hold := await self._parts.store.ledger.standing(key)) is not None:
+                await self._look(hold)
+
+    async def settle_up(self) -> bool:
+        """Look for holds that nobody released; True where some were, also by somebody else meanwhile."""
+        seen, loop = self._released, asyncio.get_running_loop()
+        async with self._looking:
+            if self._released == seen and loop.time() >= self._look_at:
+                ledger = self._parts.store.ledger
+                holds = await ledger.unsettled(LOOKED_AT, self._parts.clock())
+                for start in range(0, len(holds), AT_ONCE):
+                    await asyncio.gather(*(self._look(hold) for hold in holds[start : start + AT_ONCE]))
+                self._look_at = loop.time() + LOOK_EVERY_S
+        return self._released != seen
+
+    async def _look(self, hold: Hold) -> bool:
+        """The hold was read before its record: whoever sends it anew in between has renewed its token."""
+        record = await self._parts.store.get(hold.key)
+        if record is None:
+            return self._parts.clock() - hold.at > ABANDONED_S and await self._release(hold)
+        if record.money in UNPAID:
+            return await self._release(hold)
+        if _is_settled(record):
+            await self._parts.store.ledger.settle(hold.key)
+        return False
+
+    async def _release(self, hold: Hold) -> bool:
+        released = await self._parts.store.ledger.release(hold.key, hold.token)
+        self._released += released
+        return released
+
+    # -- the switch, and what is counted
+
+    async def stopped(self) -> Stop | None:
+        """Who has stopped all spending by hand."""
+        text = await self._parts.store.ledger.paper(STOP)
+        return msgspec.json.decode(text, type=Stop) if text else None
+
+    async def stop(self, by: str, reason: str = "") -> Stop:
+        """Refuse every new payment from now on, whatever the policy says; durable. Raises CannotDecide."""
+        who, why = said("by", by, LONGEST_NAME), said("reason", reason, LONGEST_TEXT, empty=True)
+        stop = Stop(who, why, self._parts.clock())
+        ledger = self._parts.store.ledger
+        if await ledger.swap(Swap(STOP, "", msgspec.json.encode(stop).decode()), FOREVER):
+            log.warning("spending stopped", extra={"by": who})
+        return await self.stopped() or stop
+
+    async def resume(self, by: str) -> Stop | None:
+        """Take payments again; who had stopped them."""
+        who = said("by", by, LONGEST_NAME)
+        text = await self._parts.store.ledger.paper(STOP)
+        if text and await self._parts.store.ledger.swap(Swap(STOP, text, ""), FOREVER):
+            log.warning("spending resumed", extra={"by": who})
+        return msgspec.json.decode(text, type=Stop) if text else None
+
+    async def counted(self) -> list[dict[str, Any]]:
+        """Every budget of now with what is counted in it."""
+        now = self._parts.clock()
+        found = []
+        for budget in await self._parts.store.ledger.budgets():
+            rule, key, whose, network, asset, window = msgspec.json.decode(budget.name, type=tuple[str, ...])
+            if budget.ends_at - KEPT_S > now:
+                facts = {"rule": rule, "limit": key, "whose": whose, "network": network, "asset": asset}
+                found.append({**facts, "window": window, "counted": budget.counted})
+        return found
+
+
+def _line(limit: Limit, now: float) -> Line:
+    """The budget's name says the hour or day in UTC, so that it is the same for every replica."""
+    span_s = _SPAN_S[limit.span]
+    begins = now - now % span_s
+    window = datetime.fromtimestamp(begins, UTC).strftime("%Y-%m-%dT%H" if limit.span == HOUR else "%Y-%m-%d")
+    name = (limit.rule, limit.key, limit.whose, limit.network, limit.asset, window)
+    budget = msgspec.json.encode(name).decode()
+    return Line(budget, str(limit.amount), str(limit.most), begins + span_s + KEPT_S)
+
+
+def _over(limit: Limit, counted: int) -> Denial:
+    what = f"{limit.asset} on {limit.network}, atomic" if limit.asset else "payments"
+    why = (
+        f"{counted} of {limit.most} are spent or held in this {limit.span} (UTC), and this is {limit.amount}"
+    )
+    return Denial(limit.rule, limit.key, f"{why} ({what})")
+
+
+def _stopped(stop: Stop) -> Denial:
+    why = f"all spending was stopped by {stop.by}" + (f": {stop.reason}" if stop.reason else "")
+    return Denial("spending", "stop", why)
+
+
+def _waits(approval: Approval) -> Denial:
+    if approval.state is State.DENIED:
+        why = f"{approval.by} has denied it" + (f": {approval.note}" if approval.note else "")
+        return Denial(approval.rule, "approval_denied", why)
+    why = f"{approval.amount} atomic is above what passes unasked; an operator may approve {approval.id}"
+    return Denial(approval.rule, "approve_above", why)
+
+
+def _is_settled(record: Settlement) -> bool:
+    """No proof is expected any more that would release it."""
+    if record.watched:
+        return record.money in PAID and record.chain_proven
+    return record.money not in (Money.IDLE, Money.PENDING)
+
+
+def _host(exchange: PaidExchange) -> str:
+    return (urlsplit(exchange.url).hostname or "").lower()
