@@ -184,7 +184,7 @@ class Spending:
         async with self._looking:
             if self._released == seen and loop.time() >= self._look_at:
                 ledger = self._parts.store.ledger
-                holds = await ledger.unsettled(LOOKED_AT, self._parts.clock())
+                holds = await ledger.unsettled(LOOKED_AT)
                 for start in range(0, len(holds), AT_ONCE):
                     await asyncio.gather(*(self._look(hold) for hold in holds[start : start + AT_ONCE]))
                 self._look_at = loop.time() + LOOK_EVERY_S

@@ -103,8 +103,8 @@ class Ledger(Protocol):
 
     async def standing(self, key: str) -> Hold | None: ...
 
-    async def unsettled(self, limit: int, before: float) -> list[Hold]:
-        """Those first held before that time that nobody has called settled, oldest first."""
+    async def unsettled(self, limit: int) -> list[Hold]:
+        """Those that nobody has called settled, oldest first."""
         ...
 
     async def settle(self, key: str) -> None:
@@ -228,9 +228,9 @@ class MemoryLedger:
         found = self._holds.get(key)
         return Hold(key, found[0], found[2]) if found else None
 
-    async def unsettled(self, limit: int, before: float) -> list[Hold]:
-        found = (Hold(key, self._holds[key][0], self._holds[key][2]) for key in self._unsettled)
-        return [hold for hold in found if hold.at < before][:limit]
+    async def unsettled(self, limit: int) -> list[Hold]:
+        found = [Hold(key, self._holds[key][0], self._holds[key][2]) for key in self._unsettled]
+        return sorted(found, key=lambda hold: hold.at)[:limit]
 
     async def settle(self, key: str) -> None:
         self._unsettled.pop(key, None)

@@ -175,9 +175,8 @@ class RedisLedger:
         (held,) = await self._link.ask([("HGET", self._holds, key)])
         return _hold(key, held) if held is not None else None
 
-    async def unsettled(self, limit: int, before: float) -> list[Hold]:
-        below = ("-inf", f"({before!r}", "LIMIT", 0, limit)
-        (keys,) = await self._link.ask([("ZRANGEBYSCORE", self._unsettled, *below)])
+    async def unsettled(self, limit: int) -> list[Hold]:
+        (keys,) = await self._link.ask([("ZRANGE", self._unsettled, 0, limit - 1)])
         held = await self._link.ask([("HGET", self._holds, key) for key in keys])
         return [_hold(key.decode(), one) for key, one in zip(keys, held, strict=True) if one is not None]
 

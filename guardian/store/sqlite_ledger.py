@@ -31,7 +31,7 @@ _PUT_PAPER = (
     "INSERT INTO paper VALUES (:name, :text, coalesce(:ends_at, 0)) ON CONFLICT (name)"
     " DO UPDATE SET text = :text, ends_at = coalesce(:ends_at, ends_at)"
 )
-_UNSETTLED = "SELECT key, token, at FROM hold WHERE settled = 0 AND at < ? ORDER BY at LIMIT ?"
+_UNSETTLED = "SELECT key, token, at FROM hold WHERE settled = 0 ORDER BY at LIMIT ?"
 
 
 class SqliteLedger:
@@ -52,8 +52,8 @@ class SqliteLedger:
         rows = await self._rows("SELECT key, token, at FROM hold WHERE key = ?", key)
         return Hold(*rows[0]) if rows else None
 
-    async def unsettled(self, limit: int, before: float) -> list[Hold]:
-        return [Hold(*row) for row in await self._rows(_UNSETTLED, before, limit)]
+    async def unsettled(self, limit: int) -> list[Hold]:
+        return [Hold(*row) for row in await self._rows(_UNSETTLED, limit)]
 
     async def settle(self, key: str) -> None:
         await self._step(partial(_settle, key))
