@@ -112,9 +112,9 @@ class BuyFlow:
             await exchange.answer(answers.bound(live.record))
             return
         if live.record.purchase != fresh.purchase or live.record.plane != AGENT or buying.over:
-            return await self._passes(exchange)
+            return await self._passes(exchange, live.record)
         if live.record.signature_hash != payment.signature_hash and not await self._proven(payment):
-            return await self._passes(exchange)
+            return await self._passes(exchange, live.record)
         while live.record.money is Money.IDLE and (first := await self._before(live.record)):
             if not await self._proven(payment):
                 await live.money(MoneyEvent.NOT_SENT, "its signature is not proven", reopens=True)
@@ -188,10 +188,11 @@ class BuyFlow:
         """Only the payer may have what an earlier payment of its bought."""
         return await self._signatures.recovered(payment)
 
-    async def _passes(self, exchange: PaidExchange) -> None:
-        """Delivered, proven never to pay, or signed for another request: it pays for nothing here, and the
-        seller's own word about it harms nobody."""
-        await exchange.answer(await exchange.ask())
+    async def _passes(self, exchange: PaidExchange, record: Settlement) -> None:
+        """Delivered, proven never to pay, or sent for another request: it pays for nothing here, and the
+        seller's own word about it harms nobody. One that was not sent yet would pay, and count nowhere."""
+        waits = record.money is Money.IDLE
+        await exchange.answer(answers.waits(record) if waits else await exchange.ask())
 
     async def _refused(self, buying: Buying, exchange: PaidExchange) -> None:
         """Proven never to have paid, or somebody else got the goods: the seller's last word passes. Raises

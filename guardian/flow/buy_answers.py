@@ -57,6 +57,15 @@ def unproven(record: Settlement) -> Reply:
     return _problem(503, "signature-unproven", title, detail, retry_s=5, payment=record.id, sent=False)
 
 
+def waits(record: Settlement) -> Reply:
+    """This authorization came for another request, and was not sent there yet."""
+    detail = (
+        "This payment came for another request, and waits there for an earlier one. Sign anew."
+    )
+    title = "The payment waits elsewhere"
+    return _problem(503, "payment-waits", title, detail, retry_s=5, payment=record.id, sent=False)
+
+
 def denied(refusal: SpendingDenied) -> Reply:
     """The spending policy refuses it."""
     kind, title = "spending-denied", "The spending policy refuses this payment"

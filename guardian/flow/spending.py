@@ -38,6 +38,7 @@ KEPT_S: Final = 86400.0
 """How long a budget is kept after its end: more than clocks of replicas may be apart."""
 
 LOOK_EVERY_S: Final = 5.0
+TELL_EVERY_S: Final = 10.0
 LOOKED_AT: Final = 1000
 AT_ONCE: Final = 50
 
@@ -78,6 +79,7 @@ class Spending:
         self._looking = asyncio.Lock()
         self._look_at = 0.0
         self._released = 0
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
 
     # -- before a payment is sent
 
@@ -161,9 +163,19 @@ class Spending:
 
     def _denied(self, exchange: PaidExchange, denial: Denial, approval: str = "") -> SpendingDenied:
         self._parts.telemetry.spending_denied(denial.rule, denial.limit)
-        facts = {"rule": denial.rule, "limit": denial.limit, "route": exchange.route, "why": denial.why}
-        log.warning("a payment is refused", extra={**facts, "caller": exchange.caller})
+        self._tell(exchange, denial)
         return SpendingDenied(denial.rule, denial.limit, denial.why, approval)
+
+    def _tell(self, exchange: PaidExchange, denial: Denial) -> None:
+        """One line for each rule and key in TELL_EVERY_S at most: who is refused may ask again and again."""
+        of, now = (denial.rule, denial.limit), asyncio.get_running_loop().time()
+        since, untold = self._told.get(of, (-TELL_EVERY_S, 0))
+        if now - since < TELL_EVERY_S:
+            self._told[of] = (since, untold + 1)
+            return
+        self._told[of] = (now, 0)
+        facts = {"rule": denial.rule, "limit": denial.limit, "route": exchange.route, "why": denial.why}
+        log.warning("spending denied", extra={**facts, "caller": exchange.caller, "count": untold + 1})
 
     # -- what becomes of a payment that counts
 

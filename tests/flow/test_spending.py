@@ -359,6 +359,21 @@ def test_a_second_payment_that_finds_no_room_when_its_turn_comes_is_refused_and_
     )
 
 
+def test_a_payment_that_waits_for_another_goes_nowhere_else_uncounted() -> None:
+    async def script(scene: SpendScene) -> None:
+        assert (await scene.buy(signed(1))).status == 503
+        waiting, task = scene.buying(signed(2))
+        await scene.until_record(lambda record: record.money is Money.IDLE, nonce=2)
+        other = scene.agent(*waiting.headers)
+        other.url = "http://shop/else"
+        await scene.flow.handle(other)
+        assert (other.status, other.problem["sent"]) == (503, False)
+        await task
+        assert (2 in scene.nonces, await scene.counted()) == (False, [1])
+
+    SpendScene({"name": "two", "payments_per_day": 2}, says=LOST, **SHORT).play(script)
+
+
 def test_payments_on_a_network_that_nobody_watches_count_too() -> None:
     async def script(scene: SpendScene) -> None:
         assert [(await scene.buy(signed(n))).status for n in (1, 2)] == [200, 403]
