@@ -59,9 +59,7 @@ def unproven(record: Settlement) -> Reply:
 
 def waits(record: Settlement) -> Reply:
     """This authorization came for another request, and was not sent there yet."""
-    detail = (
-        "This payment came for another request, and waits there for an earlier one. Sign anew."
-    )
+    detail = "This payment came for another request, and waits there for an earlier one. Sign anew."
     title = "The payment waits elsewhere"
     return _problem(503, "payment-waits", title, detail, retry_s=5, payment=record.id, sent=False)
 

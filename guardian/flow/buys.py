@@ -146,8 +146,7 @@ class Buys:
         if new.answer is Answer.ACCEPTED and old.answer is not Answer.ACCEPTED:
             self._signatures.pop(_buyer(new), None)
             telemetry.bought(new.route, "delivered_late" if new.tainted else "delivered")
-        if new.money in UNPAID and old.money not in UNPAID:
-            self._parts.tasks.spawn(self._spending.gave_up(new.key), "released")
+        self._spending.moved(old, new)
         if new.money in UNPAID and old.money not in UNPAID and new.vouched:
             self._diagnosed(Kind.RECEIPT_LIES, new)
             log.error("a receipt says paid and the chain has no transfer", extra=facts(live))

@@ -90,7 +90,7 @@ class Spending:
         that has no record yet is to be seen; one that has is no new payment. Raises SpendingDenied."""
         spend = self._spend(payment, exchange)
         verdict = await self._verdict(exchange, spend)
-        if isinstance(verdict, Demand) and not verdict.limits and not verdict.approval:
+        if verdict == Demand():
             return None
         if unknown and await self._parts.store.get(record.key) is not None:
             return None
@@ -114,8 +114,8 @@ class Spending:
         if spending.stop:
             return Denial("spending", "stop", "all spending is stopped by the policy")
         verdict = judge(spending, spend)
-        if isinstance(verdict, Demand) and (stop := await self.stopped()) is not None:
-            return _stopped(stop)
+        if verdict == Demand() and (stop := await self.stopped()) is not None:
+            return _stopped(stop)  # what has to be held asks in the same step
         return verdict
 
     async def _hold(self, record: Settlement, exchange: PaidExchange, spend: Spend, demand: Demand) -> Held:
@@ -184,8 +184,15 @@ class Spending:
         if held is not None:
             await self._release(Hold(held.key, held.token, 0.0))
 
-    async def gave_up(self, key: str) -> None:
-        """A record says that it never paid: it counts no longer."""
+    def moved(self, old: Settlement, new: Settlement) -> None:
+        """A record has moved: one that says that it never paid counts no longer."""
+        proven_unpaid = new.money in UNPAID and old.money not in UNPAID
+        settled = _is_settled(new) and not _is_settled(old) and self._parts.policy.spending.rules
+        if proven_unpaid or settled:
+            self._parts.tasks.spawn(self.look_at(new.key), "spending")
+
+    async def look_at(self, key: str) -> None:
+        """Release or settle the hold of a record, if it has one, as the record says."""
         with contextlib.suppress(StoreUnavailable):  # then `settle_up` finds it
             if (hold := await self._parts.store.ledger.standing(key)) is not None:
                 await self._look(hold)
@@ -205,8 +212,9 @@ class Spending:
     async def _look(self, hold: Hold) -> bool:
         """The hold was read before its record: whoever sends it anew in between has renewed its token."""
         record = await self._parts.store.get(hold.key)
-        if record is None:
-            return self._parts.clock() - hold.at > ABANDONED_S and await self._release(hold)
+        if record is None:  # one that is older than what is retained may have had one, and have paid
+            age_s = self._parts.clock() - hold.at
+            return ABANDONED_S < age_s < self._parts.policy.retention_s and await self._release(hold)
         if record.money in UNPAID:
             return await self._release(hold)
         if _is_settled(record):

@@ -19,7 +19,6 @@ from guardian.sandbox.node import SandboxError
 from guardian.sandbox.redis_server import RedisServer, redis_command
 from guardian.settlement.states import Answer, Money
 from guardian.store.ledger import Ask, Line
-from guardian.store.memory import MemoryStore
 from guardian.store.open import open_store
 from tests.flow.buy_scene import GOODS, Agent, BuyScene, demand, goods, refusal, signed
 from tests.flow.scene import SELLER, TX, USDC
@@ -277,9 +276,8 @@ def test_a_payment_that_the_chain_shows_paid_stays_counted() -> None:
         assert (await scene.buy(signed(1))).status == 503
         scene.chain.say(Paid(TX, 4, 1))
         await scene.until_record(lambda record: record.money is Money.CONFIRMED_LATE)
-        scene.allow_another_look()
-        await scene.flow.spending.settle_up()
-        assert await scene.store.ledger.unsettled(9) == []
+        while await scene.store.ledger.unsettled(9):
+            await asyncio.sleep(0)
         assert await scene.counted() == [1]
 
     SpendScene({"name": "one", "payments_per_day": 1}, says=LOST, **SHORT).play(script)
@@ -418,20 +416,38 @@ def test_a_hold_without_a_record_is_released_once_nobody_can_be_about_to_record_
     SpendScene({"name": "two", "payments_per_day": 2}).play(script)
 
 
-def test_a_release_that_a_crash_left_undone_is_made_up_for() -> None:
-    class Forgetful(MemoryStore):
-        pass
-
+def test_what_was_paid_stays_counted_when_its_record_is_no_longer_retained() -> None:
     async def script(scene: SpendScene) -> None:
-        forgot, scene.flow.spending.gave_up = scene.flow.spending.gave_up, _nothing  # type: ignore[method-assign]
+        await scene.flow.spending.settle_up()  # as at every start
+        assert (await scene.buy(signed(1))).status == 200
+        scene.chain.say(Paid(TX, 4, 1))
+        await scene.until_record(lambda record: record.chain_proven)
+        (hold,) = await scene.store.ledger.unsettled(9)
+        scene.now += 3601.0
+        assert await scene.store.prune(scene.now, 9) == 1
+        scene.allow_another_look()
+        assert not await scene.flow.spending.settle_up()
+        assert (await scene.store.ledger.standing(hold.key), await scene.counted()) == (hold, [1])
+
+    scene = SpendScene({"name": "one", "payments_per_day": 1})
+    scene.guardian.parts.generation.policy = scene.guardian.parts.policy.model_copy(
+        update={"retention_s": 3600.0}
+    )
+    scene.flow.spending.look_at = _nothing  # type: ignore[method-assign]
+    scene.play(script)
+
+
+def test_a_release_that_a_crash_left_undone_is_made_up_for() -> None:
+    async def script(scene: SpendScene) -> None:
+        look_at, scene.flow.spending.look_at = scene.flow.spending.look_at, _nothing  # type: ignore[method-assign]
         with pytest.raises(NotSent):
             await scene.buy(signed(1))
-        scene.flow.spending.gave_up = forgot  # type: ignore[method-assign]
+        scene.flow.spending.look_at = look_at  # type: ignore[method-assign]
         scene.says = [goods]
         scene.allow_another_look()
         assert (await scene.buy(signed(2))).status == 200
 
-    SpendScene({"name": "one", "payments_per_day": 1}, says=NotSent("no"), store=Forgetful()).play(script)
+    SpendScene({"name": "one", "payments_per_day": 1}, says=NotSent("no")).play(script)
 
 
 async def _nothing(key: str) -> None:
