@@ -1,6 +1,8 @@
 """Limits on what agents spend, on a real chain: 200 payments at once, and a `kill -9` among them."""
 
 import asyncio
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +11,8 @@ from conftest import HOLDS, NO_CIRCUIT
 from stage import PRICE, until
 
 from guardian.sandbox.buyer_py import Purchase, send_payment, sign_payment
+from guardian.sandbox.node import SandboxError
+from guardian.sandbox.redis_server import RedisServer
 from guardian.sandbox.world import RunningGuardian, RunningSeller, World
 
 pytestmark = pytest.mark.e2e
@@ -16,6 +20,7 @@ pytestmark = pytest.mark.e2e
 MANY, FITTING = 200, 40
 LIMIT = FITTING * PRICE + PRICE - 1
 UNPAID = {"failed", "failed_orphaned"}
+OPEN = {"idle", "pending"}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def seller(world: World) -> RunningSeller:
 
 
 @pytest.fixture
-def guardian(world: World, seller: RunningSeller) -> RunningGuardian:
+def policy(world: World, seller: RunningSeller) -> str:
     lines = (
         HOLDS["patient"],
         NO_CIRCUIT,
@@ -34,9 +39,12 @@ def guardian(world: World, seller: RunningSeller) -> RunningGuardian:
         "  rules:",
         f"    - {{name: day, per_day: '${LIMIT / 1e6}'}}",
     )
-    return world.start_guardian(
-        world.policy_text(settlement_timeout="3s", network_lines=("block_time: 1s",), lines=lines)
-    )
+    return world.policy_text(settlement_timeout="3s", network_lines=("block_time: 1s",), lines=lines)
+
+
+@pytest.fixture
+def guardian(world: World, policy: str) -> RunningGuardian:
+    return world.start_guardian(policy)
 
 
 class Agents:
@@ -44,6 +52,7 @@ class Agents:
 
     def __init__(self, world: World, guardian: RunningGuardian, seller: RunningSeller) -> None:
         self.world, self.guardian, self.seller = world, guardian, seller
+        self.guardians = [guardian]
         self.payers = [world.chain.new_payer(100_000_000) for _ in range(8)]
         self.signed = 0
 
@@ -51,7 +60,8 @@ class Agents:
         self.signed += 1
         payer = self.payers[self.signed % len(self.payers)]
         body = sign_payment(self.world.chain, payer, self.seller.pay_to, PRICE, resource=self.seller.url)
-        return f"{self.guardian.url}/shop/weather?for={self.signed}", body["paymentPayload"]
+        url = self.guardians[self.signed % len(self.guardians)].url
+        return f"{url}/shop/weather?for={self.signed}", body["paymentPayload"]
 
     async def pay(self, payments: list[tuple[str, dict[str, Any]]]) -> list[Purchase]:
         return await asyncio.gather(*(send_payment(url, payload) for url, payload in payments))
@@ -108,6 +118,40 @@ def test_a_kill_loses_no_hold_and_makes_no_room(
     assert agents.counted() <= FITTING * PRICE
     until(lambda: agents.transfers() >= FITTING - (held - len(on_record) * PRICE) // PRICE, 40)
     assert agents.transfers() <= FITTING
+
+
+def test_two_replicas_share_a_limit_while_one_is_killed(
+    world: World, policy: str, seller: RunningSeller, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(RedisServer(tmp_path))
+        except SandboxError as missing:
+            pytest.skip(str(missing))
+        pair = [world.start_guardian(policy, store=server.url) for _ in "ab"]
+        for one in pair:
+            stack.callback(one.stop)
+        agents = Agents(world, pair[0], seller)
+        agents.guardians = pair
+        payments = [agents.payment() for _ in range(MANY)]
+
+        async def cut_off() -> list[Purchase]:
+            paying = asyncio.create_task(agents.pay(payments))
+            while not await asyncio.to_thread(agents.records):
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(pair[1].kill)
+            return await paying
+
+        said = asyncio.run(cut_off())
+        assert any(one.error for one in said), "nothing was cut off"
+        assert sum(one.delivered for one in said) <= FITTING
+        pair[1].start()
+        asyncio.run(agents.pay([agents.payment() for _ in range(MANY // 2)]))
+        assert agents.counted() == FITTING * PRICE
+        assert agents.transfers() <= len([one for one in agents.records() if one["money"] not in UNPAID])
+        assert len([one for one in agents.records() if one["money"] not in UNPAID]) <= FITTING
+        until(lambda: all(one["money"] not in OPEN for one in agents.records()), 60)
+        assert agents.transfers() <= FITTING
 
 
 def test_an_operator_stops_and_resumes(
