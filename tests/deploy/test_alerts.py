@@ -90,6 +90,7 @@ def _metrics_page() -> str:
         telemetry.open_settlements(NETWORK, 1)
         telemetry.watcher_head(NETWORK, 1)
         telemetry.policy_refused()
+        telemetry.webhook_events("books", 0, 1)
         return telemetry.metrics_page()[0].decode()
     finally:
         telemetry.shutdown()
