@@ -18,7 +18,15 @@ from msgspec.structs import replace
 
 from guardian.settlement.reasons import ERROR_TYPES, REASONS, Reason
 from guardian.settlement.saying import Saying, Shape, named, read_saying, shown
-from guardian.settlement.texts import ESTIMATION, ESTIMATION_REFUSED, Sign, TextRule, read_check, read_text
+from guardian.settlement.texts import (
+    CHECK,
+    ESTIMATION,
+    ESTIMATION_REFUSED,
+    Sign,
+    TextRule,
+    read_check,
+    read_text,
+)
 from guardian.settlement.verdict import Alert, Health, Operation, Outcome, Verdict, by_class
 from guardian.wire.reply import MAX_SEARCHED, read_settle_reply, read_verify_reply
 
@@ -171,7 +179,8 @@ def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
         return doubt(f"text_{rule.name}", soft=soft)
     if refused := _refused_by_status(status, said, reason, message):
         return refused
-    if said.shape is not Shape.HTML and status not in GATEWAY_STATUSES and _is_definitive(rule):
+    thrown = status in GATEWAY_STATUSES or (status >= 500 and rule is CHECK)  # at any step
+    if said.shape is not Shape.HTML and not thrown and _is_definitive(rule):
         return _text_verdict(rule, reason, message)
     if said.error_type:
         return _error_type_verdict(Operation.SETTLE, said.error_type, message)

@@ -11,12 +11,23 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from guardian.settlement.texts_general import FAILED_READ, FAMILY, FAMILY_REFUSAL, GENERAL, LATER, WRAPPING
+from guardian.settlement.texts_general import (
+    CHECK,
+    FAILED_READ,
+    FAMILY,
+    FAMILY_REFUSAL,
+    GENERAL,
+    LATER,
+    NAMES,
+    PARSED,
+    WRAPPING,
+)
 from guardian.settlement.texts_refused import CLOCK_CURE, REFUSED_RULES
-from guardian.settlement.texts_rule import Sign, TextRule, text_rule
+from guardian.settlement.texts_rule import Sign, TextRule, any_of, text_rule
 from guardian.settlement.texts_sent import CATCH_ALL_RULES, SENT_RULES, TIME_RULES
 
 __all__ = [
+    "CHECK",
     "ESTIMATION",
     "ESTIMATION_REFUSED",
     "MAX_TEXT",
@@ -65,7 +76,8 @@ GAS_MONEY = text_rule(
     Sign.BEFORE,
     r"\binsufficient (?:funds|balance|eth|native(?: token)?|sol|lamports?) (?:for|to (?:pay|cover)) (?:the )?"
     r"(?:gas|intrinsic|(?:network |transaction )?fees?)\b|\binsufficient balance for transaction fee\b",
-    r"\btotal cost \(gas\b|\b(?:upfront|cumulative) cost\b|\binsufficient (?:gas|lamports|native balance)\b|"
+    r"\btotal cost \(gas\b|\b(?:upfront|cumulative) cost\b|\binsufficient (?:gas(?! refund)|lamports|"
+    r"native balance)\b|"
     r"\b(?:facilitator|relayer|"
     r"fee payer|signer|hot wallet)\b.{0,30}\b(?:insufficient|not enough|low|out of|zero|empty)\b",
     r"\baa(?:21|31)\b|\bdidn ?t pay prefund\b|\bpaymaster deposit\b.{0,30}\btoo low\b|"
@@ -78,7 +90,8 @@ GAS_LIMIT = text_rule(
     "gas_limit",
     Sign.BEFORE,
     r"\bintrinsic gas too low\b|\bexceeds (?:the )?block gas limit\b|\bexceeds the configured cap\b",
-    r"\bamount of gas\b.{0,20}\bprovided for the transaction (?:exceeds|is too low)\b",
+    r"\bamount of gas\b.{0,20}\bprovided for the transaction (?:exceeds|is too low)\b|"
+    r"\bestimated gas\b.{0,24}\bexceeds\b",
     failover=True,
 )
 
@@ -93,8 +106,9 @@ FEE_CAP = text_rule(
 SIMULATION = text_rule(
     "simulation",
     Sign.BEFORE,
-    r"\bsimulat\w{1,6}\b.{0,60}\b(?:fail\w{0,3}|error|revert\w{0,2})\b",
-    r"\b(?:fail\w{0,3}|error|unable|could not|revert\w{0,2})\b.{0,30}\bsimulat\w{1,6}\b",
+    r"\bsimulat\w{1,6}\b(?! (?:passed|ok|succeeded)).{0,60}\b(?:fail\w{0,3}|error|revert\w{0,2})\b",
+    r"\b(?:fail\w{0,3}|error|unable|could not|revert\w{0,2})\b.{0,30}\bsimulat\w{1,6}\b(?! (?:passed|ok|"
+    r"succeeded))",
     r"\b(?:empty|missing|no \w{1,20} in) simulation result\b|\bsimulation result (?:is )?(?:empty|"
     r"missing|undefined)\b",
     r"\b(?:pre ?flight|dry ?run)\b.{0,30}\bfail\w{0,3}\b|\baa(?:13|23|33|40)\b",
@@ -144,7 +158,8 @@ BEFORE_RULES = (
         Sign.BEFORE,
         r"\b(?:fail\w{0,3}|unable|could not|cannot|error)\b.{0,12}\b(?:get|getting|fetch|fetching|read|"
         r"reading|check|checking|query|querying|retrieve|determine|suggest)\b.{0,30}\b(?:balance|nonce|"
-        r"gas (?:price|tip)|fee data|fees?|chain id|allowance|decimals|bytecode|contract (?:code|parameters)|"
+        r"gas (?:price|tip)|fee data|fees?|chain id|allowance|decimals|bytecode|contract (?:code|"
+        r"parameters)|(?:block header|(?:latest|recent) blockhash)|"
         r"authorization (?:state|status)|access key)\b",
         r"\b(?:balance|access key|allowance|token account|storage) (?:check|lookup|read|query) failed\b",
         failover=True,
@@ -170,6 +185,7 @@ BEFORE_RULES = (
         r"(?:[:.] (?:max(?:imum)? )?\d{1,7} (?:requests? )?per [^|"
         r"]{1,24})?(?:[.,:;!-] ?(?:please )?(?:slow down|try|retry|wait|"
         r"back off)\b[^|]{0,40})?[.!]?(?= ?\||$)",
+        rf"{_OWN_TRAFFIC}rate limited(?= ?\||$)",
         rf"{_OWN_TRAFFIC}(?:quota|rate limit|(?:(?<=daily )|(?<=hourly )|(?<=weekly )|(?<=monthly )|"
         r"(?<=tier ))(?:\w{1,12} )?limit) (?:is |was |has been )?(?:exceeded|reached|used up)"
         rf"(?:[.,:;!-]? ?{_TRY_LATER})?[.!]?(?= ?\||$)",
@@ -181,7 +197,7 @@ BEFORE_RULES = (
 )
 
 _TELLING = (*SENT_RULES, *TIME_RULES)
-_RULES = (*_TELLING, *CATCH_ALL_RULES, *BEFORE_RULES, *REFUSED_RULES, GENERAL)
+_RULES = (*_TELLING, *CATCH_ALL_RULES, *BEFORE_RULES, *REFUSED_RULES, GENERAL, CHECK)
 _READ = next(rule for rule in BEFORE_RULES if rule.name == "rpc_read")
 _NONE = text_rule("unlisted", Sign.NONE, r"(?!)")
 _TOO_LONG = text_rule("too_long", Sign.SENT, r"(?!)")
@@ -192,52 +208,65 @@ _NOT_SENT = re.compile(
     r"broadcasting) (?:the |a )?(?:raw )?(?:transaction|tx) ?:|\bsend transaction error:|"
     r"\bcatch the send transaction error and call get logs\b|\b(?:broadcast|submission|submit|send) failed ?:"
 )
+_FAILED = re.compile(r"\b(?:transaction|tx|txn) failed ?:")
 _CAUSES = (ESTIMATION, GAS_MONEY, FEE_CAP, SIMULATION)
 
 # What denies a broadcast outright tells of none; the rest of the text must say by itself what happened.
+# Nor does the address of a manual.
 _DENIED = re.compile(
+    r"https?://(?:errors\.pydantic\.dev|tools\.ietf\.org|datatracker\.ietf\.org)[^ |]{0,120}|"
     r"\bnothing (?:was|has been) (?:submitted|sent|broadcast)(?: and no funds (?:were |"
     r"have )?moved)?(?=[.;!|]|$)"
 )
 
 # A node's refusal of service can come at any step, also while waiting for the receipt.
-_NODE = re.compile(
+_NODE = any_of(
     r"\bfor url\b|\bhttp request failed\b|\brpc\b|\bclient error\b|https?:|"
-    r"\bprovider\b(?! (?:id|registration|participant)\b)|\bjson ?rpc\b|"
+    r"\bnoauth\b|\bwrongpass\b|\bprovider\b(?! (?:id|registration|participant)\b)|\bjson ?rpc\b|"
     r"\brate ?limit|\bcompute units\b|\bcapacity\b|\bquota\b|\bper second\b|\brequest (?:count|rate|limit)\b|"
     r"\btoo many (?:requests|connections)\b|\bresponse\b|\bthrottl|(?<!transfer )\bmethod\b|\beth (?:get|"
     r"send|call|block|chain|fee|max)"
 )
-_GAS_PRICE = re.compile(
+_GAS_PRICE = any_of(
     r"\btip\b|\bgas ?price\b|\bbase ?fee\b|\bmax ?fee\b|\bgas ?tip\b|"
     r"\bpriority fee\b(?! \d{1,20} exceeds (?:the )?max)|\bnetwork minimum\b|"
     r"\bto relay\b"
 )
 # A crash: nobody knows how far it got, whatever its words.
-_CRASH = re.compile(
+_CRASH = any_of(
     r"\bpanic\b|\bruntime error\b|\bnil pointer\b|\btype ?error\b|\bcannot read propert|\btraceback\b|"
-    r"\bjump destination\b|\bopcode\b|\boperand\b|\bnone ?type\b|\bpath \w{1,24} is required\b|"
+    r"\bjump destination\b|\bopcode\b|\bto unpack\b|\bbytes like object\b|\binvalid literal\b|"
+    r"\btime data\b|\breduce of empty\b|\bnot a constructor\b|\bindex out of\b|\bunwrap\b|"
+    r"\bcodec can t decode\b|\babsolute urls?\b|\bhttp\(s\)|\b(?:integer|bigint|smallint|"
+    r"numeric) out of range\b|\bout of range for type\b|\binteger or out of range\b|"
+    r"\bthe value of \w{1,24} is out of range\b|\binvalid (?:typed array|string) length\b|"
+    r"\binvalid code point\b|\boperand\b|\bnone ?type\b|\bpath \w{1,24} is required\b|"
     r"\bunexpected token\b|"
     r"\binvalid (?:array length|time value|count value|bigint)\b"
 )
 # What is said of money that has moved, or of work behind the settlement.
-_AFTERMATH = re.compile(
-    r"\b(?:mismatch|found|differs?|match) on ?chain\b|\bafter (?:the )?deposit|"
+_AFTERMATH = any_of(
+    r"\b(?:mismatch|found|differs?|match) on ?chain\b|\b(?:amount|value|recipient|payee|asset) (?:on|in|"
+    r"from) "
+    r"(?:the )?chain\b|\bthe chain (?:is|says|has|shows|reports)\b|\b(?:transfer|payment|funds) received\b|"
+    r"\bafter (?:the )?deposit|"
     r"\b(?:settlement|transaction) (?:amount|value) (?:mismatch|differs?|does not match|is wrong)\b|"
     r"\b(?:moved|released|claimed|captured|rolled back|rollback|callback|webhook|worker|job|slippage|"
     r"amount out|"
-    r"output amount|partial(?:ly)? fill\w*|incomplete|replaced by|unchanged|did not change|not received|"
+    r"output amount|partial(?:ly)? fill\w*|incomplete(?! (?:payment )?(?:requirements?|payload|request|"
+    r"header|authorization))|replaced by|unchanged|did not change|not received|"
     r"was paid|"
     r"paid the|was made|(?<!be )sent to|from (?:a |the )?block|effects?)\b|\bpost settle|"
-    r"\bhooks? (?:reverted|failed|error)|"
+    r"\b(?:to|for|while) track(?:ing)?\b|\btracking\b|\bhooks? (?:reverted|failed|error)|"
     r"\b(?:refund|charge|capture|claim|deposit|batch|payment execution|transfer(?: from)?) (?:failed|error|"
     r"reverted)\b|"
     r"(?<!contract function )(?<!simulated )\bexecution (?:failed|error)\b|\bpayment reverted\b|(?:^|"
     r"\| )reverted:|"
     r"\breturned (?:an? )?(?:wrong|invalid|unexpected|different|network|amount|payer)\b"
 )
-_ANY_STEP = frozenset({"access", "unsupported", "payload", "shape", "general"})
+_ANY_STEP = frozenset({"access", "unsupported", "payload", "shape", "general", "check"})
 
+_ENCODING = r"\1 encoding"
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[\s_\-\"'`\\\u2018\u2019]+")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]")
@@ -268,22 +297,34 @@ def read_text(text: str) -> TextRule:
         return _TOO_LONG if text.strip(" |") else _NONE
     if not text.isascii():
         text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    words = _DENIED.sub(" ", _DECLARATION.sub(" ", plain(text)))
+    words = PARSED.sub(_ENCODING, _DENIED.sub(" ", _DECLARATION.sub(" ", plain(text))))
     found = _first(words)
     if found.sign in (Sign.SENT, Sign.TIME):
         caused = _NOT_SENT.sub(" ", words)
         cause = _first(caused) if caused != words else found
         return _estimated(cause, words) if cause in _CAUSES else found
-    unsplit = _DENIED.sub(" ", _flat(text))  # odd spelling splits words that are one
+    unsplit = PARSED.sub(_ENCODING, _DENIED.sub(" ", _flat(text)))  # odd spelling splits words that are one
     if unsplit != words and (sent := _first(unsplit, _TELLING)) is not _NONE:
         return sent
-    if found.sign is Sign.CATCH_ALL and ESTIMATION.pattern.search(words):
-        return _estimated(ESTIMATION, words)
-    if found.sign is Sign.REFUSED:  # by more than the name that every reason of a scheme begins with
-        found = _first(FAMILY.sub(" ", _DECLARATION.sub(" ", plain(_STEP.sub(" ", text)))))
+    if unsplit != words and _first(unsplit, CATCH_ALL_RULES) is not _NONE and _cause(unsplit) not in _CAUSES:
+        return _NONE
+    if found.sign is Sign.CATCH_ALL and (cause := _cause(words)) in _CAUSES:
+        return _estimated(cause, words)
+    if found.sign in (Sign.BEFORE, Sign.REFUSED):  # by more than what every reason of a scheme begins with
+        named = _STEP.sub(" ", text) if found.sign is Sign.REFUSED else text
+        stripped = FAMILY.sub(" ", PARSED.sub(_ENCODING, _DECLARATION.sub(" ", plain(named))))
+        found = _first(stripped) if stripped != words else found
     if found is _NONE and "invalid " in words and FAMILY_REFUSAL.pattern.search(words):
         found = FAMILY_REFUSAL
-    return _NONE if _is_unsure(found, words) else _estimated(found, words)
+    unsure = _is_unsure(found, words) or (unsplit != words and _is_unsure(found, unsplit))
+    return _NONE if unsure else _estimated(found, words)
+
+
+def _cause(words: str) -> TextRule:
+    """The step before the broadcast that a text names behind "transaction failed:"."""
+    if ESTIMATION.pattern.search(words):
+        return ESTIMATION
+    return _first(_FAILED.sub(" ", words))
 
 
 def _estimated(found: TextRule, words: str) -> TextRule:
@@ -302,7 +343,9 @@ def read_check(text: str) -> TextRule:
         return rule
     if FAILED_READ.search(words):
         return _READ
-    return GENERAL if GENERAL.pattern.search(words) and not _NODE.search(words) else rule
+    if _NODE.search(words):
+        return rule
+    return next((general for general in (GENERAL, CHECK) if general.pattern.search(words)), rule)
 
 
 def _first(words: str, rules: tuple[TextRule, ...] = _RULES) -> TextRule:
@@ -319,7 +362,9 @@ def _is_unsure(found: TextRule, words: str) -> bool:
     of_node = (found.name in _ANY_STEP and _NODE.search(words)) or (
         found.name == "rate_limit" and "rpc error" in words  # said with a code of JSON-RPC, at any step
     )
-    later = found.name == GENERAL.name and LATER.search(WRAPPING.sub(" ", words))
+    general = found.name in (GENERAL.name, CHECK.name)
+    said = WRAPPING.sub(" ", words) if found.name == GENERAL.name else words
+    later = general and LATER.search(NAMES.sub(" ", said))
     return bool(
         cut or later or aftermath or of_gas or of_node or _CRASH.search(words) or _FOREIGN.search(words)
     )

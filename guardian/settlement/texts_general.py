@@ -7,7 +7,7 @@ a lost answer or a crash: `LATER` lists those, and one of them anywhere leaves t
 
 import re
 
-from guardian.settlement.texts_rule import Sign, text_rule
+from guardian.settlement.texts_rule import Sign, any_of, text_rule
 
 _PART = (
     r"(?:(?:payment ?)?(?:request|payload|requirements?)|req|body|(?:payment )?header|fields?|parameter|"
@@ -28,7 +28,8 @@ _BEFORE = (
     r"param|propert|kind|extension|"
     r"merchant|token|asset|mint|currency|invoice))|expired|insufficient|(?:failed|failure|unable|could not|"
     r"couldn t|cannot|can t|error) (?:to )?"
-    r"(?:pars|decod|validat|deseriali[sz])\w{1,4}|must (?:provide|include|specify|contain|have|supply)|"
+    r"(?:pars|decod|validat|deseriali[sz]|convert)\w{0,4}|must (?:provide|include|specify|contain|have|"
+    r"supply)|"
     r"requires?|expected)"
 )
 _AFTER = (
@@ -47,7 +48,8 @@ _NETWORK = (
     r"casper|kaspa|starknet|fuel|eip155|concordium"
 )
 _FAMILY = rf"(?:exact|upto|batch|deferred|{_NETWORK})\b"
-_PREFIX = r"\binvalid (?:exact|upto|batch settlement|deferred) \w{2,12} (?:(?:payload|requirements) )?"
+_SCHEME = r"\binvalid (?:exact|upto|batch settlement|deferred) \w{2,12} "
+_PREFIX = rf"{_SCHEME}(?:(?:payload|requirements|facilitator) )?"
 _WORD = r"\w{1,24}"
 _ENDING = (
     r"(?:invalid|mismatch|malformed|required|unsupported|insufficient|not (?:supported|allowed|accepted|"
@@ -98,6 +100,41 @@ GENERAL = text_rule(
     payload=True,
 )
 
+CHECK = text_rule(
+    "check",
+    Sign.REFUSED,
+    r"\b(?:invalid|malformed|unrecogni[sz]ed|incomplete|incorrect|disallowed|undecodable|unparseable|"
+    r"unreadable|illegal|inconsistent|mismatch(?:ed|es)?|missing)\b|"
+    r"\bun(?:configured|registered|authori[sz]ed|trusted|signed|set|acceptable|approved|listed)\b|"
+    r"\b(?:disabled|inactive|revoked|banned|suspended|restricted|prohibited|forbidden)\b",
+    rf"{_REASON}(?:zero|negative|empty|bad|wrong|expired|insufficient) {_WORD}(?: {_WORD}){{0,2}}(?= ?\||"
+    rf"$)",
+    r"\bmust(?: not)? (?:be|have|match|equal|contain|include|start|end|use|specify|provide|exceed|pay|sign|"
+    r"target|reference|support)\b| (?:!==?|<=?|>=?) |\bout of (?:range|bounds)\b",
+    r"\b(?:want|expected|expects|required|requires|needs?)\b[^|]{1,80}\b(?:got|found|received|but|actual|"
+    r"have|has)\b|\b(?:got|found|received|has|have)\b[^|]{1,80}\b(?:want|expected|required|needs?)\b",
+    r"\bnot (?:bound to|enabled|allowed|permitted|accepted|acceptable|recogni[sz]ed|registered|configured|"
+    r"eligible|implemented|trusted|whitelisted|allow ?listed|owned|sufficient|enough|covered|specified|"
+    r"provided|supplied|valid|an?)\b|\bis not (?:the|in|on|one of|part of|among)\b",
+    r"\b(?:does not|do not|did not|doesn t|don t|didn t) (?:match|contain|include|support|allow|accept|"
+    r"satisfy|meet|recover|equal|correspond|belong|cover|specify|provide|start|agree)\b",
+    r"\bcan(?:not| t|not) be (?:empty|zero|null|blank|the same|negative|parsed|decoded|greater|less|"
+    r"more)\b|"
+    r"\btoo (?:low|high|small|large|big|short|long|many|few|old|far)\b|\b(?:exceeds|outside|at least|"
+    r"at most|"
+    r"less than|greater than|more than|longer than|shorter than|equals|same as|identical to)\b|\bonly\b[^|"
+    r"]{1,40}\b(?:supported|accepted|allowed)\b",
+    r"(?:^|\| |: )no (?:\w{1,16} ){0,3}(?:provided|supplied|specified|given|requirements?|payload|header|"
+    r"signatures?|signers?|authorization|instructions?|key|permit|"
+    r"recipient|scheme|payer|payee|authori[sz]er)\b|\bno (?:\w{1,16} ){0,2}(?:facilitator|handler|"
+    r"scheme|mechanism|network|adapter) (?:supports?|accepts?|handles?|matches)\b",
+    r"(?<!settlement )(?<!settle )\b(?:verification|validation) failed ?: ?\w|\bvalidation (?:failed|"
+    r"error)\b",
+    payload=True,
+)
+"""A check that says what it found, of whatever it is. Who only throws may throw at any step: so it counts
+in an answer that was given, not in the place of one (5xx), nor behind "settlement failed:"."""
+
 FAMILY = re.compile(_PREFIX + r"(?=\w)")
 """The beginning that every reason of a scheme has, whatever it says: no word of refusal."""
 
@@ -106,7 +143,10 @@ FAMILY_REFUSAL = text_rule(
     Sign.REFUSED,
     rf"{_PREFIX}(?:{_WORD} ){{0,3}}(?:{_PART}|expired|unsigned|missing {_WORD}|count|identifier|commitment|"
     rf"type|"
-    rf"length|program|instructions?|decode failed|too far|{_WORD} missing|{_ENDING})(?= ?\||:|$)",
+    rf"length|program|instructions?|decode failed|too far|{_WORD} missing|{_ENDING})(?= ?\||:|$)|"
+    rf"{_SCHEME}(?:payload|request) "
+    rf"(?![^|]*\b(?:not|error|failed|failure|unknown|lookup|check|"
+    rf"ready)\b){_WORD}(?: {_WORD}){{0,7}}(?= ?\||$)",
     payload=True,
 )
 """A reason of a scheme that names the part of the payload that is wrong."""
@@ -114,60 +154,102 @@ FAMILY_REFUSAL = text_rule(
 WRAPPING = re.compile(
     r"(?:^|(?<=\| )|(?<=: ))(?:x402 |facilitator |failed to )?(?:payment )?(?:settle(?:ment)?|verif(?:y|"
     r"ication))"
-    r"(?: request)?(?: payment)?(?: (?:failed|rejected|error))?(?: \(4\d\d\))?(?=:| \||$)|"
-    r"\bbefore (?:settlement|settling|settle)\b"
+    r"(?: request)?(?: payment)?(?: (?:failed|rejected|error))?(?: \(4\d\d\))?(?=:| \||$)"
 )
 """What an API puts before its reason: by itself it says nothing of a later step."""
 
+NAMES = any_of(
+    r"\b(?:before|for|cannot|refus\w{0,3} to) (?:settlement|settling|settle)\b|"
+    r"\b(?:payment |payload |signature |request )?(?:verification|validation) failed ?:|"
+    r"\b(?:partially signed|serialized|unsigned|versioned|legacy) transaction\b|"
+    r"\b(?:input|output|witness|certificate|instruction|signer) count\b|\boutput feature\b|"
+    r"\bauxiliary data\b|"
+    r"\btransaction (?=(?:is )?(?:too large|unsigned)\b|(?:base64|cbor|xdr|bcs|hex|shape) invalid\b)|"
+    r"\btransaction (?=must |json\b|blob\b|hex\b|kind\b|message\b|fee payer\b|sender\b)|"
+    r"\bno (?:\w{1,16} ){0,3}(?:instructions?|signatures?|signers?) (?:found )?in (?:the )?transaction\b|"
+    r"\btransfer ?checked\b|\b(?:malformed|missing|empty) nonce\b|\btime (?:window|range)\b|\bincomplete\b|"
+    r"\b(?:settlement|settle|verify|verification|transfer|deposit|escrow|refund|capture|"
+    r"batch) ?(?=(?:authorization|"
+    r"permit|signature|header|requirements?|scheme|router|token|asset|currency|wallet|contract|network|"
+    r"mode|"
+    r"method|option|payload|request|config(?:uration)?|key|signer|policy|address|field|extra|domain|"
+    r"schema)\b)|"
+    r"\bmissing data for required\b|\binvalid type: (?=expected )|\b(?:expiration|until) ledger\b|"
+    r"\b(?:one|single|\d) operations?\b|\boperation (?=type\b|source\b|count\b)|\bcall data\b|"
+    r"\btx ?(?:hex|blob|bytes|xdr)\b|"
+    r"\binvalid input\b(?! (?:value|syntax))|\binput (?=validation\b|must\b|should\b)|\b(?:payload|"
+    r"requirements|resource|body|"
+    r"request|terms|details) hash\b|\bbe null\b|"
+    r"\b(?:invalid|unsupported|unknown|wrong|for|target|source|different) chain\b|"
+    r"(?<!on )(?<!in )(?<!the )(?<!from )(?<!by )\bchain (?:[\w:]{1,24} )?"
+    r"(?=is not |not supported|mismatch|disabled|unsupported)|"
+    r"(?:, |, but |\bbut |\()(?:received|got) (?:undefined|null|nan|string|number|object|array|boolean|"
+    r"bigint)\b|(?:, |\bbut |\()received\b|\bnonce:? \(?(?=expected (?:bytes ?32|hex|0x|32)|encoding/)"
+)
+"""What a request calls its own parts, in words that elsewhere mean a later step."""
+
 LATER = re.compile(
+    r"\b(?:"
     # a transaction and what becomes of it
-    r"\btrans ?act(?!ion (?:decode failed|payload|version|(?:wire )?format|encoding|structure|bytes|"
-    r"field|schema|carries no|"
-    r"contains no|call ?data)\b)|\btxn?s?\b|\btx|receipt|confirm|\bblock(?:s|hash)?\b|block ?chain|"
-    r"\bchain\b(?! ?ids?\b| mismatch| (?:is )?not supported)|\bon ?chain|"
-    r"settl(?!ement[. ](?:router|mode|method|scheme|address|accepts|exceeds|type|currency|option|"
-    r"overrides?)\b|"
-    r"e(?:ment)? (?:request(?: body)?|body|payload|endpoint|input) (?:is |was )?(?:invalid|malformed|missing|"
-    r"rejected|must|requires?|empty|validation|schema)\b)|execut|broadcast|submi|"
-    r"(?<!asset )(?<!minimum )(?<!maximum )(?<!min )(?<!max )transfer(?! method| type| factory|"
-    r" with authorization)|\bsen[dt]\b|\bsending\b|"
-    r"\brelay(?:ed|ing|s)?\b|publish|dispatch|\bpools?\b|mempool|pending|\bevents?\b|\blogs?\b|\bhash\b|"
-    r"(?<!payload )\bgas\b|revert|\bland|\bmin(?:ed|ing)\b|finali|\bslot\b|ledger|\bops?\b|\boperation|"
-    r"bundle|\bclaim|"
-    r"complet|captur|deliver|\breceived?\b|credited|debited|refund|\bpaid\b|\bmint(?:ed|ing)\b|\bburn|\bswap|"
-    r"\bbridg|\bescrow|\bdeposit|\bwithdraw|\bdeploy|\breserv|\bhold(?:ing|s)?\b|"
-    r"\bstate\b|\broot\b|sequence|\bseq\w*|checkpoint|\bepoch\b|height|opcode|\bjump\b|\bstack\b|bytecode|"
-    r"\binstruction|\bprogram\b|\baccount (?:data|owner|keys?)\b|\brent\b|initiali[sz]|"
+    r"trans ?act(?!ion (?:decode failed|payload|version|(?:wire )?format|encoding|structure|bytes|"
+    r"field|schema|carries no|contains no|call ?data)\b)|txn?s?\b|tx|block(?:s|hash)?\b|"
+    r"chain\b(?! ?ids?\b| mismatch| (?:is )?not supported)|on ?chain|sen[dt]\b|sending\b|relay(?:ed|"
+    r"ing|s)?\b|pools?\b|events?\b|logs?\b|hash\b|land|min(?:ed|ing)\b|slot\b|ops?\b|operation|claim|"
+    r"received?\b|paid\b|mint(?:ed|ing)\b|burn|swap|bridg|escrow|deposit|withdraw|deploy|reserv|"
+    r"hold(?:ing|s)?\b|state\b|root\b|seq\w*|epoch\b|jump\b|stack\b|(?:error processing|for|generic|"
+    r"invalid|by|of|max) instruction|instruction (?:error|data|requires|illegally|spent|modified|"
+    r"changed|contains duplicate|tries|expected|trace|failed)|seeds?\b|executable\b|provided owner\b|"
+    r"incorrect authority\b|te[cfmlrs]\b|certificate (?!format)|x509\b|program\b|account (?:data|"
+    r"owner|keys?)\b|rent\b|"
     # an earlier attempt, and the passing of time
-    r"attempt|\bretr[yi]|already|\bused\b|\breus|\bspent\b|replay|duplicat|conflict|"
-    r"\bnonce\b(?!/| (?:format|length|must be (?:an? |0x|32|hex|valid)|field|size|is (?:required|missing)|"
-    r"required|missing))|"
-    r"progress|queue|(?<!valid )\bafter\b|\bduring\b|\bwhile\b|\bonce\b|\bsince\b|\bstill\b|"
-    r"\btime(?!stamps?\b|out seconds\b)|"
-    r"\bslow\b|\blate\b|\bexhaust|\babort|\bcancel|\block(?:ed|s)?\b|\bbusy\b|\bstuck\b|\blost\b|\bwait|"
-    r"await|"
-    r"\bpoll|\b(?:request|token|lease|session|key) (?:has |is )?expired|"
+    r"retr[yi]|used\b|reus|spent\b|nonce\b(?!/| (?:format|encoding|length|must be (?:an? |0x|32|hex|"
+    r"valid)|field|size|is (?:required|missing)|required|missing))|during\b|while\b|once\b|since\b|"
+    r"still\b|time(?!stamps?\b|out seconds\b)|slow\b|late\b|exhaust|abort|cancel|lock(?:ed|s)?\b|"
+    r"busy\b|stuck\b|lost\b|wait|poll|(?:request|token|lease|session|key) (?:has |is )?expired|"
     # somebody else's answer: a node, a server behind, a database
-    r"\bnodes?\b|https?:|connect|internal|\bserver\b(?! (?:does not|doesn t) support)|unexpected|"
-    r"\bstatus\b|response|results?\b|\breply\b|"
-    r"\banswer|\boutput|callback|webhook|upstream|\bprocess|\bunavailable\b|\bfallback|\battest|\bindex|"
-    r"\bsync|"
-    r"\bcall\b|\bsimulat|\bestimat|\bcommit|rollback|database|\bstor(?:e|age)\b|\bpersist|\brecorded?\b|"
-    r"\bwritten\b|\bsaved?\b|\bcolumn\b|constraint|\bviolat|\btable\b|\bquery\b|prisma|\bsql|redis|"
-    r"\bunique\b|"
-    r"\brow\b|\bsyntax\b|\bdocument\b|\bpath\b|\bcast\b|\bparam(?:eter)?s\b|\barguments?\b|\binput\b|"
-    r"(?<!typed )(?<!memo )(?<!payment )(?<!request )(?<!authorization )(?<!signature )\bdata\b|"
+    r"nodes?\b|server\b(?! (?:does not|doesn t) support)|status\b|reply\b|answer|output|process|"
+    r"unavailable\b|fallback|attest|index|sync|call\b|simulat|estimat|commit|stor(?:e|age)\b|persist|"
+    r"record(?:ed|ing)?\b|written\b|saved?\b|column\b|violat|table\b|query\b|sql|unique\b|row\b|"
+    r"syntax\b|document\b|path\b|cast\b|param(?:eter)?s\b|arguments?\b|inputs?\b|utxos?\b|unspent\b|"
+    r"depth\b|confs?\b|forks?\b|"
     # a crash, or a parser that says nothing of whose text it read
-    r"unmarshal|\bcharacter\b|looking for|\bline \d|\bin json\b|\bend of\b|\binvalid (?:type|value|length): |"
-    r"not a function|not iterable|\bundefined\b|\bnull\b|\bnone ?type\b|\breading\b|\bdefined\b|operand|"
-    r"\bobject has\b|subscriptable|attribute|\bmemory\b|\bdivide|\bcrash|\binvocation\b|\bobject of\b|"
-    r"unknown (?:error|reason|failure)|went wrong|unspecified|\bproject\b|\bproxy\b|\bgateway\b|"
-    r"\bdigest\b|\beffects?|\binvalid (?:url|date)\b|\bbalance\b|\bclosed\b|"
-    r"\breview|\bmanual"
+    r"character\b|line \d|in json\b|end of\b|invalid (?:type|value|length): |undefined\b|null\b|"
+    r"none ?type\b|reading\b|defined\b|object has\b|memory\b|divide|crash|invocation\b|object of\b|"
+    r"project\b|proxy\b|gateway\b|digest\b|effects?|invalid (?:url|date)\b|balance\b|closed\b|review|"
+    r"manual|insufficient fees?\b|bandwid?th|energy\b|resource insufficient)|"
+    # the same, in whatever word they stand
+    r"receipt|confirm|block ?chain|settl(?!er\b|ement[. ]?(?:router|mode|method|scheme|address|"
+    r"accepts|exceeds|type|currency|option|overrides?)\b|e(?:ment)? (?:request(?: body)?|body|payload|"
+    r"endpoint|input) (?:is |was )?(?:invalid|malformed|missing|rejected|must|requires?|empty|"
+    r"validation|schema)\b)|execut|broadcast|submi|"
+    r"(?<!asset )(?<!minimum )(?<!maximum )(?<!min )(?<!max )transfer(?! method| type| factory|"
+    r" with authorization)|publish|dispatch|mempool|pending|(?<!payload )gas\b|revert|finali|ledger|"
+    r"bundle|complet|captur|deliver|credited|debited|refund|sequence|checkpoint|height|opcode|"
+    r"bytecode|initiali[sz]|attempt|already|replay|duplicat|conflict|progress|queue|"
+    r"(?<!valid )\bafter\b|await|https?:|connect|internal|unexpected|response|results?\b|callback|"
+    r"webhook|upstream|rollback|database|constraint|prisma|redis|"
+    r"(?<!typed )(?<!memo )(?<!payment )(?<!request )(?<!authorization )(?<!signature )\bdata\b|"
+    r"unmarshal|looking for|not a function|not iterable|operand|subscriptable|attribute|"
+    r"unknown (?:error|reason|failure)|went wrong|unspecified"
 )
 """Words of a step that comes later, of a lost answer or of a crash: no general refusal beside them."""
 
-FAILED_READ = re.compile(
+PARSED = re.compile(
+    r"\b((?:invalid|malformed|bad|(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:pars|decod|"
+    r"unmarshal|"
+    r"deseriali[sz]|read|bind)\w{0,4}) (?:the |your )?(?:\w{1,16} ){0,2}(?:payload|body|header|"
+    r"requirements?|"
+    r"authorization|signature|nonce|amount|value|address|json|base64|tx hex)s?(?: (?:format|"
+    r"encoding))?) ?: ?"
+    r"(?:json: |encoding/\w{3,6}: )?(?:unexpected (?:end of (?:json )?(?:input|data)|eof|token)|eof\b|"
+    r"expecting |extra data|invalid character|"
+    r"invalid (?:byte|symbol|length|last symbol)|illegal base64|odd length|incorrect padding|"
+    r"cannot unmarshal)"
+    r"(?![^|]*\b(?:receipt|node|response|chain|while|from|rpc|server|transaction)\b)[^|]{0,100}"
+)
+"""A request that a parser refused, and the parser's own words: of other texts they would say nothing."""
+
+FAILED_READ = any_of(
     r"\b(?:lookup|fetch|query|read|rpc) (?:failed|error)\b|\b(?:failed|unable) to (?:fetch|query|read|"
     r"look ?up|"
     r"reach|load|connect|get|retrieve)\b|\binternal (?:server )?error\b"

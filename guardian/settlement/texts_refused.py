@@ -68,11 +68,12 @@ REFUSED_RULES = (
         Sign.REFUSED,
         r"\b(?:authorization|authorisation|permit ?2?|payload|signature|voucher|quote|deadline|delegation|"
         r"delegate action|session key|challenge|valid before|valid until|payment|proof|invoice|"
-        r"mandate)\b[^:|]{0,30}\b(?:expired|past|over|"
+        r"mandate|window|grant|offer|terms|intent|credential|approval)\b[^:|]{0,30}\b(?:expired|past|over|"
         r"too (?:soon|close|short)|elapsed|passed|(?:not|n t|t) far enough)\b|\bexpires? (?:in less than|"
         r"within|too soon)\b|"
         r"\bvalidity (?:window |period )?too \w{4,5}\b",
-        r"\bexpired (?:authorization|permit|payload|signature|voucher|quote|deadline)\b|\bvalid before\b",
+        r"\bexpired (?:authorization|permit|payload|signature|voucher|quote|deadline)\b|\bvalid before\b|"
+        r"(?:^|\| )expired(?= ?\||$)",
         payload=True,
         prior=True,
         cure=CLOCK_CURE,
@@ -187,8 +188,9 @@ REFUSED_RULES = (
         rf"\b{_REQUEST}\b.{{0,120}}\b(?:invalid|malformed|missing|required|not valid|undefined|null|"
         r"input should be)\b",
         r"\binvalid payment\b|\bmalformed (?:\w{1,12} ){0,2}request\b|(?:^|\| )(?:error:? )?invalid "
-        r"(?:settlement |payment |verification )?(?:request|body)(?: body| format| payload| data)?(?=[.:]|"
-        r" ?\||$)|"
+        r"(?:settlement |payment |verification )?(?:request|body)(?: body| format| payload| data)?(?=[.]|"
+        r" ?\||$|:(?![^|]{0,40}\b(?:(?<!zod )(?<!validation )error|"
+        r"exception|failed|failure|revert\w{0,2}|bridg\w{1,3})\b))|"
         r"\bfield is required\b|\btampered\b|\bundecodable\b|\b(?:request|schema|payload|input|"
         r"body) validation (?:failed|"
         r"error)\b",
@@ -201,6 +203,8 @@ REFUSED_RULES = (
         r"\b(?:calldata|payload|request|header) (?:decod\w{1,3}|pars\w{1,3}) (?:failed|error)\b|"
         r"\bdid not match any variant\b.{0,60}\b(?:payload|requirements|request)\b|"
         r"\b(?:could not|couldn t|unable to|failed to) validate (?:the )?(?:request|x402|payload)\b|"
+        r"\b(?:header|payload|body|authorization|signature) (?:could not|couldn t|cannot|can t) be (?:"
+        r"decoded|parsed|read)\b|"
         r"\berror parsing the body\b|\bfailed to read (?:the )?request body\b",
         r"\bno (?:transaction|payload|authorization|signature|payment|permit) in (?:the )?(?:payload|request|"
         r"header|body)\b|\btransaction (?:does not contain|contains no|missing fee payer)\b|\btx has no\b",
@@ -252,7 +256,7 @@ REFUSED_RULES = (
         r"\bnot (?:permitted|allowed|accepted)\b|\bcannot (?:include|contain|be (?:the |a )?(?:payer|source|"
         r"authority|zero|empty|recipient|negative))\b",
         r"\brefus(?:e|es|ed|ing) to settle\b|\bno transfer meets\b|\b(?:delegation|session key|wallet|"
-        r"token account|access key|escrow account|payment channel|mandate|quote|"
+        r"token account|access key|escrow account|payment channel|mandate|quote|(?<!user )agent|"
         r"token mint) (?:is )?not found\b",
         payload=True,
     ),

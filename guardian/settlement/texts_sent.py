@@ -71,7 +71,8 @@ SENT_RULES = (
         r"\bused or cancell?ed\b|\b(?:authorization|nonce|permit|signature|voucher)\b.{0,20}\b(?:is |was |"
         r"been )(?:already )?(?:used|consumed|spent|invalidated|cancell?ed)\b",
         r"\bnonce\b.{0,20}\b(?:too (?:low|high)|expired|reused|used|gap|mismatch|conflict)\b",
-        r"\b(?:invalid|bad|conflicting|wrong|stale) ?(?:\w{1,12} ){0,2}nonce\b(?! (?:length|format|must))",
+        r"\b(?:invalid|bad|conflicting|wrong|stale) ?(?:\w{1,12} ){0,2}nonce\b"
+        r"(?!:? \(?(?:length|format|must|encoding|expected (?:bytes ?32|hex|0x|32)))",
         r"\breplay(?:ed)?\b(?! protect)|\bduplicated?\b|\bdouble.?spen\w+\b|\bsequence number\b|\bbad ?seq\b",
         r"\bunderpriced\b|\breplacement\b|\breplace (?:the )?(?:existing|pending)\b|\bfee too low\b",
     ),
@@ -107,7 +108,7 @@ TIME_RULES = (
     text_rule(
         "timeout",
         Sign.TIME,
-        r"(?<!max )\btime(?:d|s)? ?outs?\b|\b(?:e|esocket|connect|read|write)timed ?out\b|"
+        r"(?<!max )(?<!payload )\btime(?:d|s)? ?outs?\b|\b(?:e|esocket|connect|read|write)timed ?out\b|"
         r"\btimedout\b|\betimeout\b",
         r"\bexecution expired\b|\bexecution time\b|\btook too long\b|\btoo slow\b|\bgave up\b|\bgiving up\b|"
         r"\bin time\b|"
@@ -150,6 +151,7 @@ CATCH_ALL_RULES = (
         r"(?<!dry run )\b(?:transaction|txn?)(?: execution)?(?: has| was)? (?:failed|failure|reverted|"
         r"rejected|"
         r"error)\b",
-        r"\b(?:failed|reverted) (?:transaction|txn?)\b|\bunexpected ?error\b|\binternal ?error\b",
+        r"\b(?:failed|reverted) (?:transaction|txn?)\b|\bcontract validate error\b|\bunexpected ?error\b|"
+        r"\binternal ?error\b",
     ),
 )
