@@ -57,8 +57,9 @@ class Joining:
 
     @property
     def broken(self) -> bool:
-        """The connection was closing when something was written, or is while something waits for that."""
-        return self._broken or (self._held is not None and self._transport.is_closing())
+        """The connection was closing when something was written, or is while something has yet to be."""
+        unwritten = self._held is not None or not self._begun
+        return self._broken or (unwritten and self._transport.is_closing())
 
     def write(self, data: bytes) -> None:
         """Hold the first part, pass on whatever comes later, with what is held in front of it."""

@@ -107,14 +107,21 @@ class HttpCall:
         self.headers = headers
         self.only = only
         self.generation = generation
-        self.gone = False
         self.answered = False
+        self._left = False
         self._send = send
         self._stands = stands
         self._receive = receive
         self._leaving: asyncio.Task[None] | None = None
-        # Most answers are there before this: a task for each caller costs more than its parsing.
-        self._listening = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, self._listen)
+        self._listening: asyncio.TimerHandle | None = None
+        if stands is None:
+            # Most answers are there before this: a task for each caller costs more than its parsing.
+            self._listening = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, self._listen)
+
+    @property
+    def gone(self) -> bool:
+        """The caller has closed the connection, as far as is known."""
+        return self._left or (self._stands is not None and not self._stands())
 
     def _listen(self) -> None:
         self._leaving = asyncio.get_running_loop().create_task(self._notice_leaving())
@@ -122,42 +129,37 @@ class HttpCall:
     async def _notice_leaving(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
+        self._left = True
 
-    def _left_already(self) -> bool:
-        """Whether the server knows already that the caller left: looks, and does not wait."""
-        if self._leaving is not None:
-            return self.gone
-        if self._stands is not None:
-            self.gone = not self._stands()
-            return self.gone
+    def _look(self) -> None:
+        """Ask a server that says nothing by itself whether the caller left already, and do not wait."""
         looking = self._receive().__await__()
         try:
             next(looking)
         except StopIteration as ended:
-            self.gone = ended.value["type"] == "http.disconnect"
+            self._left = ended.value["type"] == "http.disconnect"
         else:
             looking.close()  # it would have waited: nothing has come
-        return self.gone
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Write the answer; True when the connection was open until all of it was written. What was not
         stays to be handed out."""
-        if self._left_already():
+        if self._stands is None and self._leaving is None:
+            self._look()
+        if self.gone:
             return False
         self.close()
         self.answered = True
         try:
             await write(self._send, status, headers, body)
         except OSError:
-            self.gone = True
-        else:
-            self.gone = self._stands is not None and not self._stands()
+            self._left = True
         return not self.gone
 
     def close(self) -> None:
         """Stop listening to the caller."""
-        self._listening.cancel()
+        if self._listening is not None:
+            self._listening.cancel()
         if self._leaving is not None:
             self._leaving.cancel()
 

@@ -123,10 +123,13 @@ class Facilitators:
 
     def claimed(self, network: str, scheme: str, x402_version: int | None = None) -> bool | None:
         """Whether any facilitator lists the kind; None while one that might has never said."""
-        heard = [known.supported for known in self._known.values()]
-        if any(one is not None and one.serves(network, scheme, x402_version) for one in heard):
-            return True
-        return None if None in heard else False
+        unsaid = False
+        for known in self._known.values():
+            if known.supported is None:
+                unsaid = True
+            elif known.supported.serves(network, scheme, x402_version):
+                return True
+        return None if unsaid else False
 
     def signing_as(self, address: str) -> str:
         """The name of the first facilitator that signs with this address; "" where none says so.
