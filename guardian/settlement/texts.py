@@ -302,13 +302,13 @@ def read_text(text: str) -> TextRule:
     if found.sign in (Sign.SENT, Sign.TIME):
         caused = _NOT_SENT.sub(" ", words)
         cause = _first(caused) if caused != words else found
-        return _estimated(cause, words) if cause in _CAUSES else found
+        return _estimated(cause, words) if cause in _CAUSES and not _is_cut(words) else found
     unsplit = PARSED.sub(_ENCODING, _DENIED.sub(" ", _flat(text)))  # odd spelling splits words that are one
     if unsplit != words and (sent := _first(unsplit, _TELLING)) is not _NONE:
         return sent
     if unsplit != words and _first(unsplit, CATCH_ALL_RULES) is not _NONE and _cause(unsplit) not in _CAUSES:
         return _NONE
-    if found.sign is Sign.CATCH_ALL and (cause := _cause(words)) in _CAUSES:
+    if found.sign is Sign.CATCH_ALL and not _is_cut(words) and (cause := _cause(words)) in _CAUSES:
         return _estimated(cause, words)
     if found.sign in (Sign.BEFORE, Sign.REFUSED):  # by more than what every reason of a scheme begins with
         named = _STEP.sub(" ", text) if found.sign is Sign.REFUSED else text
@@ -352,11 +352,15 @@ def _first(words: str, rules: tuple[TextRule, ...] = _RULES) -> TextRule:
     return next((rule for rule in rules if rule.pattern.search(words)), _NONE)
 
 
+def _is_cut(words: str) -> bool:
+    """Somebody cut it: what is missing may say more than what is there."""
+    return len(words) >= LONG_TEXT and _CUT.search(words) is not None
+
+
 def _is_unsure(found: TextRule, words: str) -> bool:
     """Whether more was said than can be read, or by somebody else than the facilitator."""
     if found.sign not in (Sign.BEFORE, Sign.REFUSED):
         return False
-    cut = len(words) >= LONG_TEXT and _CUT.search(words)
     aftermath = found.sign is Sign.REFUSED and _AFTERMATH.search(words)
     of_gas = found.sign is Sign.REFUSED and _GAS_PRICE.search(words)  # a transaction's price, not the payment
     of_node = (found.name in _ANY_STEP and _NODE.search(words)) or (
@@ -366,5 +370,11 @@ def _is_unsure(found: TextRule, words: str) -> bool:
     said = WRAPPING.sub(" ", words) if found.name == GENERAL.name else words
     later = general and LATER.search(NAMES.sub(" ", said))
     return bool(
-        cut or later or aftermath or of_gas or of_node or _CRASH.search(words) or _FOREIGN.search(words)
+        later
+        or aftermath
+        or of_gas
+        or of_node
+        or _is_cut(words)
+        or _CRASH.search(words)
+        or _FOREIGN.search(words)
     )

@@ -11,7 +11,7 @@ from time import process_time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from guardian.settlement.classify import Operation, Outcome, classify_reply
@@ -202,6 +202,12 @@ def test_a_body_cut_off_anywhere_is_in_doubt(row: Row, share: float, status: int
 
 
 @settings(max_examples=400, deadline=None)
+@example(
+    text="failed to send transaction: Transaction simulation failed: This transaction has already"
+    " been processed",
+    share=0.75,
+    mark="…",
+)
 @given(
     text=st.sampled_from(UNNAMED_TEXTS),
     share=st.floats(0, 1),
