@@ -169,7 +169,10 @@ def _names(payment: Payment, call: Call) -> list[str]:
     """Who may be asked, in order."""
     if call.only:
         return [call.only]
-    candidates = call.generation.facilitators.candidates(
+    facilitators = call.generation.facilitators
+    if len(facilitators.all) == 1:  # asked or not: what it takes is the same while its circuit is open
+        return [facilitators.all[0].name]
+    candidates = facilitators.candidates(
         payment.network, payment.scheme, "settle", x402_version=payment.x402_version, key=payment.key
     )
     return [one.name for one in candidates]

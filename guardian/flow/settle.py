@@ -154,11 +154,12 @@ class SettleFlow:
 
     async def _claim(self, live: Live, payment: Payment, call: Call, network: InForce) -> bool:
         """Write the record, or attach to the one there is. True: another payment stands before it."""
+        fresh = self._record(payment, call.body, network)
         if not live.claimed:  # before the lock: what was left behind may be this very record
-            await self.purchases.none_left_behind(self._record(payment, call.body, network))
+            await self.purchases.none_left_behind(fresh)
         async with live.claiming:
             if not live.claimed:
-                claim = await self._parts.store.claim(self._record(payment, call.body, network))
+                claim = await self._parts.store.claim(fresh)
                 live.record, live.claimed = claim.record, True
                 live.driven = claim.record.owner != self._parts.replica  # another replica drives it
             elif not live.driven and live.record.money in (Money.IDLE, Money.PENDING):
@@ -167,7 +168,6 @@ class SettleFlow:
                 live.headers, live.only, live.generation = call.headers, call.only, call.generation
             if self._may_begin_again(live, payment):
                 # Idle, so that payments which came since are looked at before it is sent (law 5).
-                fresh = self._record(payment, call.body, network)
                 await live.restart(msgspec.structs.replace(fresh, money=Money.IDLE))
                 live.driven, live.sent = False, False
                 live.headers, live.only, live.generation = call.headers, call.only, call.generation

@@ -36,8 +36,8 @@ class Event(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-class Settlement(msgspec.Struct, frozen=True, kw_only=True):
-    """What the guardian knows of one authorization.
+class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What the guardian knows of one authorization. As JSON it is written without what has its default.
 
     key: the identity, `network/asset/payer/nonce`; id: its public short form for /payments/<id>.
     body: the request as received, kept while it may have to be sent again; it holds a signature
