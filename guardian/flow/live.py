@@ -12,8 +12,9 @@ import msgspec
 from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.flow.heard import Heard
 from guardian.flow.outbox import Outbox
-from guardian.flow.parts import Generation, log
+from guardian.flow.parts import Call, Generation, log
 from guardian.settlement.notice import Notice
+from guardian.settlement.purchase import is_forsaken
 from guardian.settlement.record import Settlement, after_answer, after_money, attempted, noted
 from guardian.settlement.states import (
     IN_DOUBT,
@@ -77,6 +78,7 @@ class Live:
         self.unused_blocks = 0
         self.resends = 0
         self.callers = 0
+        self.calls: list[Call] = []
         self.told_of_orphan = False
         self.delivered = False
         self.heard: list[Heard] = []
@@ -105,6 +107,14 @@ class Live:
     def unrecorded(self) -> bool:
         """A success is known that the store does not hold yet."""
         return self._stored is not None
+
+    @property
+    def forsaken(self) -> bool:
+        """It is being sent, and whoever asked for it has left or was told that its outcome is not known."""
+        if self.record.money is not Money.PENDING:
+            return False
+        left = bool(self.calls) and all(call.gone for call in self.calls)
+        return left or is_forsaken(self.record)
 
     @property
     def final(self) -> bool:

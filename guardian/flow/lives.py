@@ -3,7 +3,7 @@
 No control flow of a settle: who asks is told the one `Live` of a key, and lets it go again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from guardian.flow.live import Live
 from guardian.flow.parts import Parts, log
@@ -19,6 +19,7 @@ class Lives:
         self._parts = parts
         self._watch = watch
         self._all: dict[str, Live] = {}
+        self._of_payer: dict[str, dict[str, Live]] = {}
         self.told: list[Callable[[Live, Settlement], None]] = []
 
     def __contains__(self, key: str) -> bool:
@@ -35,6 +36,14 @@ class Lives:
         """The live side of a key, if this process has one."""
         return self._all.get(key)
 
+    def of_payer(self, payer: str) -> Iterable[Live]:
+        """What this payer has open here and claimed here."""
+        return self._of_payer.get(payer, {}).values()
+
+    def claimed(self, live: Live) -> None:
+        """Its record is known: from now on it is found by its payer too."""
+        self._of_payer.setdefault(live.record.payer, {})[live.key] = live
+
     def of(self, key: str) -> Live:
         """The live side of a key, begun where there is none."""
         live = self._all.get(key)
@@ -50,6 +59,7 @@ class Lives:
         async with live.claiming:
             if not live.claimed:
                 live.record, live.claimed = record, True
+                self.claimed(live)
                 live.driven = record.owner != self._parts.replica  # a repeat that comes here only waits
         return live
 
@@ -59,11 +69,18 @@ class Lives:
             self._tell_of_orphan(live)
         if live.callers or live.sending or not live.claimed:
             if not live.callers and not live.claimed:
-                self._all.pop(live.key, None)
+                self._drop(live)
             return
         recorded = not live.unrecorded and (not live.delivered or live.record.answer is Answer.ACCEPTED)
         if live.final and recorded and not self._watch.watching(live.key):
-            self._all.pop(live.key, None)
+            self._drop(live)
+
+    def _drop(self, live: Live) -> None:
+        self._all.pop(live.key, None)
+        if live.claimed and (theirs := self._of_payer.get(live.record.payer)) is not None:
+            theirs.pop(live.key, None)
+            if not theirs:
+                del self._of_payer[live.record.payer]
 
     def _moved(self, live: Live, old: Settlement) -> None:
         """Count and log what an operator wants to know of a move."""

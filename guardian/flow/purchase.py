@@ -13,7 +13,7 @@ from guardian.flow import answers
 from guardian.flow.live import Live
 from guardian.flow.parts import Call, Generation, Parts, log
 from guardian.flow.signatures import Signatures
-from guardian.settlement.purchase import same_purchase
+from guardian.settlement.purchase import is_forsaken, same_purchase
 from guardian.settlement.record import FACILITATOR, Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, AnswerEvent
 from guardian.wire.payment import Payment
@@ -40,11 +40,11 @@ class Purchases:
 
     async def before(self, record: Settlement, generation: Generation) -> list[Settlement]:
         """Payments of the same purchase that stand before this one, oldest first."""
-        await self.none_left_behind(record)
+        beside = await self.none_left_behind(record)
         found = await self._parts.store.of_purchase(
             record.network, record.payer, record.pay_to, record.asset, record.amount
         )
-        return list(self._matching(found, record, generation))
+        return [*self._matching(found, record, generation), *self.forsaken(record, beside)]
 
     async def before_payment(self, payment: Payment, generation: Generation) -> list[Settlement]:
         """The same for a payload that has no record yet."""
@@ -69,9 +69,17 @@ class Purchases:
             if reuse == "same_payee" or same_purchase(first, record):
                 yield first
 
-    async def none_left_behind(self, fresh: Settlement) -> None:
+    def forsaken(self, fresh: Settlement, beside: Iterable[Settlement]) -> list[Settlement]:
+        """Payments of this purchase that are being sent and that nobody waits for: who asked for one may be
+        the one who asks now, with another signature. beside: what `none_left_behind` gave."""
+        here = [live.record for live in self._flow.lives.of_payer(fresh.payer) if live.forsaken]
+        elsewhere = [one for one in beside if is_forsaken(one)]
+        found = {one.key: one for one in (*here, *elsewhere) if one.plane == FACILITATOR and not one.paid_by}
+        return [one for one in found.values() if one.key != fresh.key and same_purchase(one, fresh)]
+
+    async def none_left_behind(self, fresh: Settlement) -> list[Settlement]:
         """Wait until each payment of this purchase that another replica has under way is known to have a
-        living one, or is in doubt. Raises StoreUnavailable.
+        living one, or is in doubt; those with a living one. Raises StoreUnavailable.
 
         That a replica has died is noticed late, and a client whose connection broke may sign anew at once.
         """
@@ -81,7 +89,7 @@ class Purchases:
             beside = [one for one in found if one.key != fresh.key and same_purchase(one, fresh)]
             of = {one.owner for one in beside} - living
             if not of and not any(one.money in PAID and one.transaction for one in beside):
-                return
+                return beside
             if not of:  # it is being handed out, or its caller was told something else: its record will say
                 await asyncio.sleep(LOOK_AGAIN_S)
             for owner in of:
@@ -89,6 +97,7 @@ class Purchases:
                     living.add(owner)
         if not self._flow.replicas.alone:
             raise StoreUnavailable("a payment of this purchase was left behind and cannot be taken up")
+        return []
 
     async def answered(self, live: Live, payment: Payment, call: Call, begun: float) -> bool:
         """Answer from the payment before this one; False: nothing stands before it any more."""

@@ -120,6 +120,7 @@ class SettleFlow:
         begun: float,
         unfit: frozenset[str],
     ) -> None:
+        live.calls.append(call)
         try:
             blocked = await self._claim(live, payment, call, network)
             if not live.driven:
@@ -131,6 +132,7 @@ class SettleFlow:
             await self._answer(live, payment, call)
         finally:
             live.callers -= 1
+            live.calls.remove(call)
             if live.unrecorded and not live.callers:
                 self._parts.tasks.spawn(self._recorded(live), "success")
             if live.claimed and not live.callers and live.record.money is Money.IDLE:
@@ -156,11 +158,14 @@ class SettleFlow:
         """Write the record, or attach to the one there is. True: another payment stands before it."""
         fresh = self._record(payment, call.body, network)
         if not live.claimed:  # before the lock: what was left behind may be this very record
-            await self.purchases.none_left_behind(fresh)
+            beside = await self.purchases.none_left_behind(fresh)
+            if self.purchases.forsaken(fresh, beside):  # it waits for that one's end
+                fresh = msgspec.structs.replace(fresh, money=Money.IDLE)
         async with live.claiming:
             if not live.claimed:
                 claim = await self._parts.store.claim(fresh)
                 live.record, live.claimed = claim.record, True
+                self.lives.claimed(live)
                 live.driven = claim.record.owner != self._parts.replica  # another replica drives it
             elif not live.driven and live.record.money in (Money.IDLE, Money.PENDING):
                 await live.refresh()  # attached from a list, whose word may be older than what was told
@@ -248,8 +253,12 @@ class SettleFlow:
 
     async def _not_known(self, live: Live, call: Call, why: str) -> None:
         told = AnswerEvent.TOLD_PENDING if live.record.hint else AnswerEvent.TOLD_FAILURE
-        await call.answer(200, (), answers.pending(live.record))
-        await self.told(live, told, why)
+        if live.record.money is Money.PENDING:  # whoever is told that may sign anew at once, elsewhere
+            await self.told(live, told, why)
+            await call.answer(200, (), answers.pending(live.record))
+        else:
+            await call.answer(200, (), answers.pending(live.record))
+            await self.told(live, told, why)
 
     async def hand_out(self, live: Live, payment: Payment, call: Call) -> None:
         """The success, to exactly one caller with a proven signature (law 4)."""

@@ -60,6 +60,12 @@ def is_under_way(record: Settlement) -> bool:
     return record.money is Money.PENDING or unanswered
 
 
+def is_forsaken(record: Settlement) -> bool:
+    """Being sent, and its caller has left or was told that the outcome is not known: who asked for it may
+    sign another one."""
+    return record.money is Money.PENDING and record.answer not in (Answer.NONE, Answer.HELD)
+
+
 def _is_over(record: Settlement) -> bool:
     """Nothing is owed for this payment any more: delivered, refunded or written off."""
     return record.answer is Answer.ACCEPTED or bool(record.closed_by)

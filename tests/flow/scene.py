@@ -171,8 +171,10 @@ class Scene:
         self.settles.append(request.content)
         reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
         if isinstance(reply, asyncio.Event):
-            await reply.wait()
-            return settled()
+            reply = (reply, settled())
+        if isinstance(reply, tuple):
+            event, reply = reply
+            await event.wait()
         return _said(reply)
 
     def play(self, script: Callable[["Scene"], Awaitable[None]]) -> None:

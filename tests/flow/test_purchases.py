@@ -130,6 +130,57 @@ def test_a_payment_merely_under_way_blocks_no_parallel_purchase() -> None:
     Scene(release, settled()).play(script)
 
 
+def test_whoever_left_while_it_was_sent_and_signs_anew_gets_what_the_first_one_bought() -> None:
+    release = asyncio.Event()
+
+    async def script(scene: Scene) -> None:
+        left, first = scene.calling(signed_payment(1))
+        await scene.until(lambda: scene.settles)
+        left.gone = True
+        second, waiting = scene.calling(signed_payment(2))
+        await scene.until(lambda: len(scene.flow.lives) == 2)
+        release.set()
+        await asyncio.gather(first, waiting)
+        assert second.heard["success"] is True
+        assert len(scene.settles) == 1
+
+    Scene(release, settled()).play(script)
+
+
+def test_whoever_was_told_nothing_while_it_was_sent_and_signs_anew_gets_what_the_first_one_bought() -> None:
+    release = asyncio.Event()
+
+    async def script(scene: Scene) -> None:
+        first = await scene.settle(signed_payment(1))
+        assert first.heard["errorReason"] == "unexpected_settle_error"
+        again = await scene.settle(signed_payment(2))
+        assert again.heard["success"] is False
+        release.set()
+        await scene.until(lambda: any(live.paid for live in scene.flow.lives))
+        third = await scene.settle(signed_payment(3))
+        assert third.heard["success"] is True
+        assert len(scene.settles) == 1
+
+    Scene(release, settled(), hold_s=0.1, hold_without_hash_s=0.1).play(script)
+
+
+def test_where_what_its_caller_left_was_refused_the_second_goes_its_own_way() -> None:
+    release = asyncio.Event()
+
+    async def script(scene: Scene) -> None:
+        left, first = scene.calling(signed_payment(1))
+        await scene.until(lambda: scene.settles)
+        left.gone = True
+        second, waiting = scene.calling(signed_payment(2))
+        await scene.until(lambda: len(scene.flow.lives) == 2)
+        release.set()
+        await asyncio.gather(first, waiting)
+        assert second.heard["success"] is True
+        assert len(scene.settles) == 2
+
+    Scene((release, refused("insufficient_funds")), settled()).play(script)
+
+
 def test_while_the_first_stays_in_doubt_the_second_hears_pending_and_is_not_sent() -> None:
     async def script(scene: Scene) -> None:
         await scene.settle(signed_payment(1))

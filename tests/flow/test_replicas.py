@@ -373,6 +373,24 @@ def test_a_parallel_purchase_at_another_replica_does_not_wait(url: str) -> None:
     Pair(url, waiting).play(script)
 
 
+def test_who_left_one_replica_and_signs_anew_at_another_is_not_sent_beside_the_first(url: str) -> None:
+    waiting = asyncio.Event()
+
+    async def script(pair: Pair) -> None:
+        left = Caller(signed_payment(1), pair.first.guardian.parts.generation)
+        first = asyncio.create_task(pair.first.guardian.settle.settle(left))
+        await pair.until(lambda: pair.sent)
+        left.gone = True
+        await first
+        second = asyncio.create_task(pair.second.settle(signed_payment(2)))
+        await pair.until(lambda: len(pair.second.guardian.settle.lives) == 2)
+        waiting.set()
+        assert (await second).heard["success"]
+        assert len(pair.sent) == 1
+
+    Pair(url, waiting).play(script)
+
+
 def test_a_repeat_at_the_replica_that_watches_for_another_one_is_not_sent_again(url: str) -> None:
     waiting = asyncio.Event()
 
