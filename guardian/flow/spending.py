@@ -234,13 +234,17 @@ class Spending:
         return msgspec.json.decode(text, type=Stop) if text else None
 
     async def stop(self, by: str, reason: str = "") -> Stop:
-        """Refuse every new payment from now on, whatever the policy says; durable. Raises CannotDecide."""
+        """Refuse every new payment from now on, whatever the policy says; durable. Raises CannotDecide, and
+        StoreUnavailable where it does not hold."""
         who, why = said("by", by, LONGEST_NAME), said("reason", reason, LONGEST_TEXT, empty=True)
         stop = Stop(who, why, self._parts.clock())
         ledger = self._parts.store.ledger
         if await ledger.swap(Swap(STOP, "", msgspec.json.encode(stop).decode()), FOREVER):
             log.warning("spending stopped", extra={"by": who})
-        return await self.stopped() or stop
+            return stop
+        if (standing := await self.stopped()) is None:
+            raise StoreUnavailable("the switch is just being used; stop again")
+        return standing
 
     async def resume(self, by: str) -> Stop | None:
         """Take payments again; who had stopped them."""

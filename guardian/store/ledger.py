@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 MAX_PAPERS = 10_000
-"""Whoever asks for approvals may fill no disk."""
+"""Whoever asks for approvals may fill no disk. What stands FOREVER is an operator's, and always fits."""
 
 TRIM = 50
 """Of what is over, this much goes with each new hold: more than one hold brings."""
@@ -123,7 +123,8 @@ class Ledger(Protocol):
         ...
 
     async def swap(self, swap: Swap, ends_at: float) -> bool:
-        """Change one, if it is as it must be and they are not too many; ends_at: when it may go."""
+        """Change one, if it is as it must be and they are not too many; ends_at: when it may go, FOREVER for
+        one that fits even then."""
         ...
 
 
@@ -203,7 +204,9 @@ def release_in(books: Books, key: str, token: str) -> bool:
 
 def swap_in(books: Books, swap: Swap, ends_at: float) -> bool:
     """`Ledger.swap`, as one step."""
-    if books.paper_of(swap.name) != swap.old or (not swap.old and books.count_papers() >= MAX_PAPERS):
+    if books.paper_of(swap.name) != swap.old:
+        return False
+    if not swap.old and ends_at < FOREVER and books.count_papers() >= MAX_PAPERS:
         return False
     books.put_paper(swap.name, swap.new, ends_at)
     return True

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from guardian.store.ledger import LISTED, MAX_PAPERS, TRIM, Ask, Budget, Hold, Outcome, Swap, encoded
+from guardian.store.ledger import FOREVER, LISTED, MAX_PAPERS, TRIM, Ask, Budget, Hold, Outcome, Swap, encoded
 from guardian.store.redis_keys import Bucket
 from guardian.store.redis_link import Link
 from guardian.store.redis_scripts import STAMP, Script
@@ -135,12 +135,14 @@ return {'done'}
 SWAP = Script(
     _BOOKS
     + """
--- ARGV: stamp name old new ends_at most. One that is as it should become was changed by this very step.
+-- ARGV: stamp name old new ends_at most ('' for any number). One that is as it should become was changed by
+-- this very step.
 local name, old, new = ARGV[2], ARGV[3], ARGV[4]
 local is = redis.call('HGET', papers, name) or ''
 if is ~= new or new == old then
   if is ~= old then return {'changed'} end
-  if old == '' and redis.call('HLEN', papers) >= tonumber(ARGV[6]) then return {'full'} end
+  local most = tonumber(ARGV[6])
+  if old == '' and most and redis.call('HLEN', papers) >= most then return {'full'} end
 end
 if new ~= '' then redis.call('ZADD', ends, ARGV[5], 'p' .. name) end
 put_paper(name, new)
@@ -204,7 +206,8 @@ class RedisLedger:
         return {name: texts[name] for name in names[:LISTED]}
 
     async def swap(self, swap: Swap, ends_at: float) -> bool:
-        values = (swap.name, swap.old, swap.new, repr(ends_at), MAX_PAPERS)
+        most = MAX_PAPERS if ends_at < FOREVER else ""
+        values = (swap.name, swap.old, swap.new, repr(ends_at), most)
         (said,) = await self._run(SWAP, self._keys, values)
         return bool(said == b"done")
 

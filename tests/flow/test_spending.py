@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from guardian.chain.target import Expired, Paid
-from guardian.errors import CannotDecide, NotSent, ReplyLost
+from guardian.errors import CannotDecide, NotSent, ReplyLost, StoreUnavailable
 from guardian.flow import spending as room
 from guardian.flow.approvals import State
 from guardian.policy.model import Policy
@@ -538,6 +538,29 @@ def test_a_stop_by_hand_outlives_the_process(tmp_path: Path) -> None:
 
     SpendScene(store=open_store(url)).play(stop)
     SpendScene(store=open_store(url)).play(later)
+
+
+def test_a_stop_by_hand_holds_where_agents_have_filled_the_approvals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guardian.store.ledger.MAX_PAPERS", 1)
+
+    async def script(scene: SpendScene) -> None:
+        await waits(scene, 1)
+        stop = await scene.flow.spending.stop("ann")
+        assert await scene.flow.spending.stopped() == stop
+
+    SpendScene(ASKS).play(script)
+
+
+def test_a_stop_that_does_not_hold_is_not_told_as_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> bool:
+        return False
+
+    async def script(scene: SpendScene) -> None:
+        monkeypatch.setattr(scene.guardian.parts.store.ledger, "swap", nothing)
+        with pytest.raises(StoreUnavailable, match="stop again"):
+            await scene.flow.spending.stop("ann")
+
+    SpendScene().play(script)
 
 
 # -- approvals

@@ -177,22 +177,21 @@ def test_a_release_gives_back_the_paper_that_was_used_up(run):
     run(script)
 
 
-def test_papers_are_not_without_number(monkeypatch):
+def test_papers_are_not_without_number(run, monkeypatch):
     assert MAX_PAPERS >= 1000
     for module in ("ledger", "redis_ledger"):
         monkeypatch.setattr(f"guardian.store.{module}.MAX_PAPERS", 2)
 
-    async def script():
-        store = open_store("memory://")
-        await store.open()
-        assert [await store.ledger.swap(Swap(name, "", "x"), FOREVER) for name in "abc"] == [
+    async def script(store):
+        assert [await store.ledger.swap(Swap(name, "", "x"), NOW + 5) for name in "abc"] == [
             True,
             True,
             False,
         ]
-        assert await store.ledger.swap(Swap("a", "x", "y"), FOREVER)
+        assert await store.ledger.swap(Swap("a", "x", "y"), NOW + 5)
+        assert await store.ledger.swap(Swap("stop", "", "by anna"), FOREVER), "an operator's always fits"
 
-    asyncio.run(script())
+    run(script)
 
 
 def test_holds_outlive_the_process(store_url):
