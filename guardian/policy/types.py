@@ -111,7 +111,7 @@ def _finality(value: object) -> object:
 def _url(value: object) -> str:
     parts = _split(value, ("http", "https"))
     if parts.username is not None or parts.password is not None:
-        raise ValueError("the URL holds credentials; leave them out, callers send their own headers")
+        raise ValueError("the URL holds credentials; leave them out, they never stand in this file")
     if parts.query or parts.fragment:
         raise ValueError("the URL has a query or fragment; leave it out, paths are added to this URL")
     return str(value).rstrip("/")

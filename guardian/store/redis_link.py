@@ -79,6 +79,7 @@ _CURES = (
     ("Authentication required", _LOGIN),
     ("WRONGPASS", _LOGIN),
     ("username-password", _LOGIN),
+    ("connecting to", "Redis cannot be reached: look whether it runs, and at host and port of the store URL"),
 )
 """By words of the error, because a script wraps it and the client takes its code away."""
 

@@ -136,7 +136,8 @@ def lock_file(path: Path) -> int:
     try:
         held = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as exc:
-        raise StoreUnavailable(f"{path}: cannot open the lock file: {exc.strerror}") from exc
+        cure = "name a directory that is there and may be written to"
+        raise StoreUnavailable(f"{path}: cannot open the lock file: {exc.strerror}; {cure}") from exc
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as exc:
