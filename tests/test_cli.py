@@ -408,7 +408,7 @@ def test_a_refund_that_is_refused_says_why(
 ) -> None:
     operations.reply = (409, b'{"error":"transaction: that transaction has failed on chain"}')
     assert main(["orphans", "refund", "pay_1", "--transaction", "0xab", "--by", "ann"]) == 2
-    assert "has failed on chain" in capsys.readouterr().err
+    assert capsys.readouterr().err == "guardian: transaction: that transaction has failed on chain\n"
     operations.reply = (404, b'{"error":"no settlement"}')
     assert main(["orphans", "write-off", "pay_1", "--reason", "x", "--by", "ann"]) == 2
     assert "there is no settlement 'pay_1'" in capsys.readouterr().err

@@ -21,6 +21,8 @@ TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 64 * 1024 * 1024  # a page of a thousand records with full audit trails is a tenth
 _SQLITE: Final = "sqlite:///"
 _WHOSE: Final = "is it the guardian's?"
+_ASKER: Final = (400, 409)
+"""What is wrong then is what was asked, and the answer names the field."""
 
 View = dict[str, Any]
 T = TypeVar("T")
@@ -145,6 +147,8 @@ def _from_operations(base: str, path: str, content: object = None) -> Any:
         return None
     if reply.status != 200:
         said = answer.get("error") or answer.get("detail") if isinstance(answer, dict) else None
+        if said and reply.status in _ASKER:
+            raise GuardianError(str(said)[:200])
         raise GuardianError(f"--ops: {base} answers {reply.status}: {str(said or 'no reason given')[:200]}")
     return answer
 

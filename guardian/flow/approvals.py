@@ -105,7 +105,7 @@ class Approvals:
         if lasts_s is None:
             lasts_s = self._parts.policy.spending.approvals_last_s
         if not 0 < lasts_s <= LONGEST_S:
-            raise CannotDecide(f"lasts: {lasts_s:g} s is not between 0 and {LONGEST_S:g} s")
+            raise CannotDecide(f"lasts: {lasts_s:g} s cannot be; give at most {LONGEST_S / 86400:g}d")
         for _ in range(_TRIES):
             text = await self._parts.store.ledger.paper(PREFIX + id)
             known = _decoder.decode(text) if text else None
