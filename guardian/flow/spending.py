@@ -114,8 +114,11 @@ class Spending:
         if spending.stop:
             return Denial("spending", "stop", "all spending is stopped by the policy")
         verdict = judge(spending, spend)
-        if verdict == Demand() and (stop := await self.stopped()) is not None:
-            return _stopped(stop)  # what has to be held asks in the same step
+        asks = isinstance(verdict, Demand) and bool(
+            verdict.approval
+        )  # nobody is to decide it while all is stopped
+        if (asks or verdict == Demand()) and (stop := await self.stopped()) is not None:
+            return _stopped(stop)  # what else has to be held asks in the same step
         return verdict
 
     async def _hold(self, record: Settlement, exchange: PaidExchange, spend: Spend, demand: Demand) -> Held:

@@ -547,6 +547,11 @@ def test_a_stop_by_hand_holds_where_agents_have_filled_the_approvals(monkeypatch
         await waits(scene, 1)
         stop = await scene.flow.spending.stop("ann")
         assert await scene.flow.spending.stopped() == stop
+        other = scene.agent(signed(2))
+        other.url = "http://shop/else"
+        await scene.flow.handle(other)
+        assert (other.status, other.problem["limit"]) == (403, "stop")
+        assert len(await scene.flow.spending.approvals.all()) == 1, "nobody is asked meanwhile"
 
     SpendScene(ASKS).play(script)
 
