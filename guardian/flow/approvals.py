@@ -85,7 +85,8 @@ class Approvals:
             if (found := _usable(known, text, record.key, now)) is not None:
                 return found
             asked = _asked(id, record, caller, amount, rule, now)
-            if await self._parts.store.ledger.swap(Swap(PREFIX + id, text, _text(asked)), asked.until):
+            swap = Swap(PREFIX + id, text, _text(asked))
+            if await self._parts.store.ledger.swap(swap, asked.until, now):
                 log.warning("a payment waits for approval", extra={"approval": id, "rule": rule})
                 return asked
         raise StoreUnavailable("too many approvals wait, or this one is just being decided")

@@ -131,7 +131,7 @@ class BuyFlow:
         self, buying: Buying, fresh: Settlement, payment: Payment, exchange: PaidExchange
     ) -> None:
         """Write the record before anything is sent (law 2), or take the one there is. Raises
-        SpendingDenied, where there is none yet."""
+        SpendingDenied, where there is none yet, or one of other contents."""
         live, held = buying.live, None
         async with live.claiming:
             if not live.claimed:
@@ -148,6 +148,8 @@ class BuyFlow:
                 else:
                     self._settle.watch.begin(live)
             record = live.record
+            if record.spend != fresh.spend:
+                await self.spending.admit_another(payment, exchange)
             if record.money is Money.FAILED and record.reopens and not record.paid_by:
                 await live.restart(begun(fresh, Money.IDLE))
         self.buys.open.put(live.record)

@@ -93,6 +93,14 @@ def payment_id_of(exchange: PaidExchange, payment: Payment) -> str:
     return "id:" + _digest(part.encode() for part in parts)
 
 
+def spend_of(exchange: PaidExchange, payment: Payment) -> str:
+    """The name of all that a spending rule can look at: another payment with the same nonce has another one,
+    also where it carries the same signature."""
+    facts = (payment.network, payment.asset, payment.payer, payment.pay_to, payment.authorization_to)
+    amounts = (str(payment.amount), str(payment.authorization_value), payment.method, payment.scheme)
+    return _digest(part.encode() for part in (exchange.route, exchange.caller, *facts, *amounts))
+
+
 def asker_of(exchange: PaidExchange) -> str:
     """What tells one buyer from another before either has signed: what it shows the upstream. "" for
     nothing."""
@@ -134,6 +142,7 @@ def recorded(
         created_at=now,
         updated_at=now,
         request_hash=hashlib.sha256(exchange.body).hexdigest(),
+        spend=spend_of(exchange, payment),
         body=sealed(Kept(sent.header, sent.value, body, terms=sent.terms), key, sealing),
     )
 

@@ -109,6 +109,15 @@ class Spending:
         if isinstance(verdict, Denial):
             raise self._denied(exchange, verdict)
 
+    async def admit_another(self, payment: Payment, exchange: PaidExchange) -> None:
+        """The record is of something else with this nonce, of which the chain takes one: what was counted
+        then says nothing of this one, so it passes only where no rule is about it. Raises SpendingDenied."""
+        verdict = await self._verdict(exchange, self._spend(payment, exchange))
+        if isinstance(verdict, Denial):
+            raise self._denied(exchange, verdict)
+        if verdict != Demand():
+            raise self._denied(exchange, _another(verdict))
+
     async def _verdict(self, exchange: PaidExchange, spend: Spend) -> Denial | Demand:
         spending = exchange.generation.policy.spending
         if spending.stop:
@@ -129,7 +138,7 @@ class Spending:
                 swaps.append(await self._approval(record, exchange, spend, demand.approval))
             lines = tuple(_line(limit, now) for limit in demand.limits)
             token = secrets.token_hex(8)
-            ask = Ask(record.key, token, now, lines, tuple(swaps))
+            ask = Ask(record.key, token, now, lines, tuple(swaps), of=record.spend)
             outcome = await self._parts.store.ledger.hold(ask)
             if outcome.held:
                 return Held(record.key, token, since)
@@ -137,6 +146,8 @@ class Spending:
                 if await self.settle_up():
                     continue
                 raise self._denied(exchange, _over(demand.limits[outcome.over], outcome.counted))
+            if outcome.changed == record.key:
+                raise self._denied(exchange, _another(demand))
             if outcome.changed == STOP and (stop := await self.stopped()) is not None:
                 raise self._denied(exchange, _stopped(stop))
         raise StoreUnavailable("what is counted changes faster than it can be asked")
@@ -285,6 +296,11 @@ def _over(limit: Limit, counted: int) -> Denial:
         f"{counted} of {limit.most} are spent or held in this {limit.span} (UTC), and this is {limit.amount}"
     )
     return Denial(limit.rule, limit.key, f"{why} ({what})")
+
+
+def _another(demand: Demand) -> Denial:
+    rule, key = next(((one.rule, one.key) for one in demand.limits), (demand.approval, "approve_above"))
+    return Denial(rule, key, "another payment with this nonce came before; sign anew with a new one")
 
 
 def _stopped(stop: Stop) -> Denial:

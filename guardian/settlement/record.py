@@ -49,7 +49,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     plane: on which side of the seller it was seen. On the agent plane the key begins with `agent/`,
     resource is the URL that was asked, body is sealed, and what was bought is said by route, verb (of
-    HTTP), purchase, payment_id and asker: see flow/buy_record.py; request_hash: sha256 of its body.
+    HTTP), purchase, payment_id and asker: see flow/buy_record.py; request_hash: sha256 of its body; spend:
+    a short name of all that the spending policy was asked about.
 
     attempts: what was heard of it, of attempts_made the ones that are kept; none of a payment that was
     delivered at the first.
@@ -93,6 +94,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     payment_id: str = ""
     asker: str = ""
     request_hash: str = ""
+    spend: str = ""
     closed_by: str = ""
     closed_note: str = ""
     refund_transaction: TxHash | None = None

@@ -46,13 +46,15 @@ class Swap(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """A hold that is asked for. token: a new one each time, by which a release names the hold that it saw."""
+    """A hold that is asked for. token: a new one each time, by which a release names the hold that it saw;
+    of: a name of what is held: one hold is never taken for another of the same key."""
 
     key: str
     token: str
     at: float
     lines: tuple[Line, ...] = ()
     swaps: tuple[Swap, ...] = ()
+    of: str = ""
 
     @property
     def ends_at(self) -> float:
@@ -63,7 +65,8 @@ class Ask(msgspec.Struct, frozen=True):
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """held: it is counted, now or from before. Else over: the place of the line that it does not fit into,
-    with what is counted there; or changed: the name of a paper that is not as it must be."""
+    with what is counted there; or changed: the name of a paper that is not as it must be, or the key,
+    which is held of something else."""
 
     held: bool = False
     over: int | None = None
@@ -73,7 +76,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold that stands. at: Unix seconds, of its first time."""
+    """A hold that stands. at: Unix seconds, when it was last asked for."""
 
     key: str
     token: str
@@ -94,7 +97,7 @@ class Ledger(Protocol):
 
     async def hold(self, ask: Ask) -> Outcome:
         """Count a payment against all its budgets, or against none. One that is held already is not
-        counted again; its token is the new one from then on."""
+        counted again; its token and time are the new ones from then on."""
         ...
 
     async def release(self, key: str, token: str) -> bool:
@@ -122,9 +125,9 @@ class Ledger(Protocol):
         """Those whose name begins so, some LISTED of them at most."""
         ...
 
-    async def swap(self, swap: Swap, ends_at: float) -> bool:
+    async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:
         """Change one, if it is as it must be and they are not too many; ends_at: when it may go, FOREVER for
-        one that fits even then."""
+        one that fits even then; now: what ended before makes room."""
         ...
 
 
@@ -136,7 +139,7 @@ class Books(Protocol):
 
     def put_hold(self, ask: Ask, data: bytes) -> None: ...
 
-    def renew_hold(self, key: str, token: str) -> None: ...
+    def renew_hold(self, key: str, token: str, at: float) -> None: ...
 
     def drop_hold(self, key: str) -> None: ...
 
@@ -170,7 +173,9 @@ def hold_in(books: Books, ask: Ask) -> Outcome:
         if (swap.old == swap.new or standing is None) and books.paper_of(swap.name) != swap.old:
             return Outcome(changed=swap.name)
     if standing is not None:
-        books.renew_hold(ask.key, ask.token)
+        if _decoder.decode(standing[1]).of != ask.of:
+            return Outcome(changed=ask.key)
+        books.renew_hold(ask.key, ask.token, ask.at)
         return Outcome(held=True)
     sums = [books.sums_of(line.budget) or (0, 0) for line in ask.lines]
     for place, (line, (held, released)) in enumerate(zip(ask.lines, sums, strict=True)):
@@ -202,8 +207,9 @@ def release_in(books: Books, key: str, token: str) -> bool:
     return True
 
 
-def swap_in(books: Books, swap: Swap, ends_at: float) -> bool:
+def swap_in(books: Books, swap: Swap, ends_at: float, now: float) -> bool:
     """`Ledger.swap`, as one step."""
+    books.trim(now, TRIM)
     if books.paper_of(swap.name) != swap.old:
         return False
     if not swap.old and ends_at < FOREVER and books.count_papers() >= MAX_PAPERS:
@@ -250,8 +256,8 @@ class MemoryLedger:
         found = sorted(name for name in self._papers if name.startswith(prefix))[:LISTED]
         return {name: self._papers[name][0] for name in found}
 
-    async def swap(self, swap: Swap, ends_at: float) -> bool:
-        return swap_in(self, swap, ends_at)
+    async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:
+        return swap_in(self, swap, ends_at, now)
 
     # -- the books
 
@@ -263,8 +269,9 @@ class MemoryLedger:
         self._holds[ask.key] = (ask.token, data, ask.at, ask.ends_at)
         self._unsettled[ask.key] = None
 
-    def renew_hold(self, key: str, token: str) -> None:
-        self._holds[key] = (token, *self._holds[key][1:])
+    def renew_hold(self, key: str, token: str, at: float) -> None:
+        _, data, _, ends_at = self._holds[key]
+        self._holds[key] = (token, data, at, ends_at)
 
     def drop_hold(self, key: str) -> None:
         del self._holds[key]

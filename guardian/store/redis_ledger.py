@@ -13,6 +13,7 @@ import msgspec
 from guardian.store.ledger import FOREVER, LISTED, MAX_PAPERS, TRIM, Ask, Budget, Hold, Outcome, Swap, encoded
 from guardian.store.redis_keys import Bucket
 from guardian.store.redis_link import Link
+from guardian.store.redis_look import pairs
 from guardian.store.redis_scripts import STAMP, Script
 
 Run = Callable[[Script, Sequence[str], Sequence[object]], Awaitable[list[Any]]]
@@ -63,6 +64,15 @@ local function drop_hold(key)
   redis.call('ZREM', unsettled, key)
   redis.call('ZREM', ends, 'h' .. key)
 end
+local function trim(now, limit)
+  for _, over in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', '(' .. now, 'LIMIT', 0, limit)) do
+    local kind, name = string.sub(over, 1, 1), string.sub(over, 2)
+    if kind == 'h' then drop_hold(name) end
+    if kind == 'b' then redis.call('HDEL', budgets, name) end
+    if kind == 'p' then redis.call('HDEL', papers, name) end
+    redis.call('ZREM', ends, over)
+  end
+end
 """
 )
 
@@ -79,7 +89,10 @@ for _, swap in ipairs(ask.swaps) do
   end
 end
 if held then
-  redis.call('HSET', holds, key, token .. string.sub(held, string.find(held, ' ', 1, true), -1))
+  local space = string.find(held, ' ', 1, true)
+  if (cjson.decode(string.sub(held, space + 1)).of or '') ~= ask.of then return {'changed', key} end
+  redis.call('HSET', holds, key, token .. string.sub(held, space))
+  redis.call('ZADD', unsettled, 'XX', ARGV[4], key)
   return {'held'}
 end
 for place, line in ipairs(ask.lines) do
@@ -99,13 +112,7 @@ end
 for _, swap in ipairs(ask.swaps) do
   if swap.old ~= swap.new then put_paper(swap.name, swap.new) end
 end
-for _, over in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', '(' .. ARGV[4], 'LIMIT', 0, ARGV[7])) do
-  local kind, name = string.sub(over, 1, 1), string.sub(over, 2)
-  if kind == 'h' then drop_hold(name) end
-  if kind == 'b' then redis.call('HDEL', budgets, name) end
-  if kind == 'p' then redis.call('HDEL', papers, name) end
-  redis.call('ZREM', ends, over)
-end
+trim(ARGV[4], ARGV[7])
 return {'held'}
 """
 )
@@ -135,9 +142,10 @@ return {'done'}
 SWAP = Script(
     _BOOKS
     + """
--- ARGV: stamp name old new ends_at most ('' for any number). One that is as it should become was changed by
--- this very step.
+-- ARGV: stamp name old new ends_at most ('' for any number) now trim. One that is as it should become was
+-- changed by this very step.
 local name, old, new = ARGV[2], ARGV[3], ARGV[4]
+trim(ARGV[7], ARGV[8])
 local is = redis.call('HGET', papers, name) or ''
 if is ~= new or new == old then
   if is ~= old then return {'changed'} end
@@ -174,13 +182,16 @@ class RedisLedger:
         return bool(said == b"done")
 
     async def standing(self, key: str) -> Hold | None:
-        (held,) = await self._link.ask([("HGET", self._holds, key)])
-        return _hold(key, held) if held is not None else None
+        asked = [("HGET", self._holds, key), ("ZSCORE", self._unsettled, key)]
+        held, at = await self._link.ask(asked)
+        return _hold(key, held, at) if held is not None else None
 
     async def unsettled(self, limit: int) -> list[Hold]:
-        (keys,) = await self._link.ask([("ZRANGE", self._unsettled, 0, limit - 1)])
-        held = await self._link.ask([("HGET", self._holds, key) for key in keys])
-        return [_hold(key.decode(), one) for key, one in zip(keys, held, strict=True) if one is not None]
+        (reply,) = await self._link.ask([("ZRANGE", self._unsettled, 0, limit - 1, "WITHSCORES")])
+        found = list(pairs(reply))
+        held = await self._link.ask([("HGET", self._holds, key) for key, _ in found])
+        both = zip(found, held, strict=True)
+        return [_hold(key.decode(), one, at) for (key, at), one in both if one is not None]
 
     async def settle(self, key: str) -> None:
         await self._link.ask([("ZREM", self._unsettled, key)])
@@ -205,9 +216,9 @@ class RedisLedger:
         names = sorted(name for name in texts if name.startswith(prefix))
         return {name: texts[name] for name in names[:LISTED]}
 
-    async def swap(self, swap: Swap, ends_at: float) -> bool:
+    async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:
         most = MAX_PAPERS if ends_at < FOREVER else ""
-        values = (swap.name, swap.old, swap.new, repr(ends_at), most)
+        values = (swap.name, swap.old, swap.new, repr(ends_at), most, repr(now), TRIM)
         (said,) = await self._run(SWAP, self._keys, values)
         return bool(said == b"done")
 
@@ -216,6 +227,7 @@ class _Kept(msgspec.Struct):
     at: float
 
 
-def _hold(key: str, held: bytes) -> Hold:
+def _hold(key: str, held: bytes, at: Any) -> Hold:
+    """at: when it was asked for last, None where it is settled."""
     token, _, ask = held.partition(b" ")
-    return Hold(key, token.decode(), msgspec.json.decode(ask, type=_Kept).at)
+    return Hold(key, token.decode(), float(at or msgspec.json.decode(ask, type=_Kept).at))

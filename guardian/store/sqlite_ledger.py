@@ -70,8 +70,8 @@ class SqliteLedger:
         sql = "SELECT name, text FROM paper WHERE substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
         return dict(await self._rows(sql, len(prefix), prefix, LISTED))
 
-    async def swap(self, swap: Swap, ends_at: float) -> bool:
-        return bool(await self._step(partial(_swap, swap, ends_at)))
+    async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:
+        return bool(await self._step(partial(_swap, swap, ends_at, now)))
 
     async def _step(self, work: Work[T]) -> Any:
         return await self._write(partial(_saved, work))
@@ -106,8 +106,8 @@ def _settle(key: str, connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE hold SET settled = 1 WHERE key = ?", (key,))
 
 
-def _swap(swap: Swap, ends_at: float, connection: sqlite3.Connection) -> bool:
-    return swap_in(_Tables(connection), swap, ends_at)
+def _swap(swap: Swap, ends_at: float, now: float, connection: sqlite3.Connection) -> bool:
+    return swap_in(_Tables(connection), swap, ends_at, now)
 
 
 class _Tables:
@@ -126,8 +126,8 @@ class _Tables:
         row = (ask.key, ask.token, data, 0, ask.at, ask.ends_at)
         self._do("INSERT INTO hold VALUES (?,?,?,?,?,?)", row)
 
-    def renew_hold(self, key: str, token: str) -> None:
-        self._do("UPDATE hold SET token = ? WHERE key = ?", (token, key))
+    def renew_hold(self, key: str, token: str, at: float) -> None:
+        self._do("UPDATE hold SET token = ?, at = ? WHERE key = ?", (token, at, key))
 
     def drop_hold(self, key: str) -> None:
         self._do("DELETE FROM hold WHERE key = ?", (key,))

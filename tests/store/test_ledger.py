@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guardian.errors import StoreUnavailable
-from guardian.store.ledger import FOREVER, MAX_PAPERS, Ask, Line, Outcome, Swap
+from guardian.store.ledger import FOREVER, MAX_PAPERS, Ask, Hold, Line, Outcome, Swap
 from guardian.store.open import open_store
 from guardian.store.schema import VERSIONS
 
@@ -21,8 +21,8 @@ def line(amount: int = 1, limit: int = 3, budget: str = "day", ends_at: float = 
     return Line(budget, str(amount), str(limit), ends_at)
 
 
-def ask(key: str, *lines: Line, at: float = NOW, swaps: tuple[Swap, ...] = ()) -> Ask:
-    return Ask(key, next(_tokens), at, lines, swaps)
+def ask(key: str, *lines: Line, at: float = NOW, swaps: tuple[Swap, ...] = (), of: str = "") -> Ask:
+    return Ask(key, next(_tokens), at, lines, swaps, of)
 
 
 async def counted(store):
@@ -183,13 +183,43 @@ def test_papers_are_not_without_number(run, monkeypatch):
         monkeypatch.setattr(f"guardian.store.{module}.MAX_PAPERS", 2)
 
     async def script(store):
-        assert [await store.ledger.swap(Swap(name, "", "x"), NOW + 5) for name in "abc"] == [
-            True,
-            True,
-            False,
-        ]
-        assert await store.ledger.swap(Swap("a", "x", "y"), NOW + 5)
+        swaps = [store.ledger.swap(Swap(name, "", "x"), NOW + 5) for name in "abc"]
+        assert [await one for one in swaps] == [True, True, False]
+        assert await store.ledger.swap(Swap("a", "x", "y"), NOW + 9)
         assert await store.ledger.swap(Swap("stop", "", "by anna"), FOREVER), "an operator's always fits"
+        assert await store.ledger.swap(Swap("stop", "by anna", ""), FOREVER)
+        assert not await store.ledger.swap(Swap("c", "", "x"), NOW + 9, NOW + 4)
+        assert await store.ledger.swap(Swap("c", "", "x"), NOW + 9, NOW + 6), "b is over"
+
+    run(script)
+
+
+def test_a_hold_that_is_asked_for_again_is_as_young_as_that(run):
+    async def script(store):
+        await store.ledger.hold(ask("a", line()))
+        await store.ledger.hold(ask("b", line(), at=NOW + 5))
+        again = ask("a", line(), at=NOW + 700)
+        assert (await store.ledger.hold(again)).held
+        assert await store.ledger.standing("a") == Hold("a", again.token, NOW + 700)
+        assert [(hold.key, hold.at) for hold in await store.ledger.unsettled(9)] == [
+            ("b", NOW + 5),
+            ("a", NOW + 700),
+        ]
+        await store.ledger.settle("a")
+        assert (await store.ledger.hold(ask("a", line(), at=NOW + 800))).held
+        assert [hold.key for hold in await store.ledger.unsettled(9)] == ["b"]
+
+    run(script)
+
+
+def test_a_hold_of_one_thing_is_none_of_another_with_its_key(run):
+    async def script(store):
+        small = ask("a", line(1), of="small")
+        assert (await store.ledger.hold(small)).held
+        assert (await store.ledger.hold(ask("a", line(2), of="large"))).changed == "a"
+        assert (await store.ledger.standing("a")).token == small.token
+        assert (await store.ledger.hold(ask("a", line(1), of="small"))).held
+        assert await counted(store) == {"day": 1}
 
     run(script)
 
