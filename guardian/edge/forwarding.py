@@ -16,7 +16,7 @@ from guardian.upstream.reply import Reply
 Headers = list[tuple[bytes, bytes]]
 
 PAYMENT_HEADERS = (b"x-payment", b"payment-signature")
-"""x402 v1 and v2: a request with one of these pays."""
+"""x402 v1 and v2: a request with one of these pays, also where it is written with `_`."""
 
 MAX_HOPS = 32
 """A request that was forwarded more often runs in a circle: a route that leads to its own guardian."""
@@ -116,7 +116,7 @@ def request_of(scope: Scope, route: Route, target: bytes) -> Request:
             headers.append((name, value))
     if named:
         headers = [line for line in headers if line[0] not in named]
-    pays = any(name in PAYMENT_HEADERS for name, _ in headers)
+    pays = any(name.replace(b"_", b"-") in PAYMENT_HEADERS for name, _ in headers)
     chunked = b"transfer-encoding" in sent
     length = None if chunked else next(iter(sent.get(b"content-length", ())), None)
     return Request(

@@ -41,7 +41,7 @@ class SentPayment:
 
 def pays(headers: RawHeaders) -> bool:
     """Whether a request carries a payment, readable or not."""
-    return any(name.lower() in PAYMENT_HEADERS for name, _ in headers)
+    return any(_plain(name) in PAYMENT_HEADERS for name, _ in headers)
 
 
 def read_sent_payment(headers: RawHeaders, offers: Sequence[Offer] = ()) -> SentPayment | None:
@@ -51,6 +51,9 @@ def read_sent_payment(headers: RawHeaders, offers: Sequence[Offer] = ()) -> Sent
     which each server would take the one that it knows.
     """
     sent = [(name, value) for name in PAYMENT_HEADERS if (value := header(headers, name)) is not None]
+    for name, _ in headers:  # CGI and WSGI take `_` for `-`, so that their sellers would read it
+        if b"_" in name and _plain(name) in PAYMENT_HEADERS:
+            raise BadPayment(shown(name), "a payment under another name", f"send {shown(_plain(name))}")
     if not sent:
         return None
     if len(sent) > 1:
@@ -74,9 +77,13 @@ def read_receipt(headers: RawHeaders) -> SettleReply | None:
     return None
 
 
+def _plain(name: bytes) -> bytes:
+    return name.lower().replace(b"_", b"-")
+
+
 def _payment(name: bytes, value: bytes, offers: Sequence[Offer]) -> tuple[Payment, bytes]:
     try:
-        return _read(decoded(value, name), offers)
+        return _read(decoded(value, name), name, offers)
     except BadPayment as fault:
         if fault.field == shown(name):
             raise
@@ -85,11 +92,11 @@ def _payment(name: bytes, value: bytes, offers: Sequence[Offer]) -> tuple[Paymen
         raise BadPayment(shown(name) if whole else f"{shown(name)}.{at}", fault.found, fault.cure) from fault
 
 
-def _read(text: bytes, offers: Sequence[Offer]) -> tuple[Payment, bytes]:
+def _read(text: bytes, name: bytes, offers: Sequence[Offer]) -> tuple[Payment, bytes]:
     wrapper = parse_body(text)
     refuse_twins(wrapper, "")
     payload = object_at(wrapper, "payload", "")
-    if "accepted" in wrapper:
+    if "accepted" in wrapper and not _may_be_v1(wrapper, name):
         return _read_with(wrapper, object_at(wrapper, "accepted", "")), b""
     own = _own_terms(wrapper, payload)
     if (offer := _matching(own, offers)) is not None:
@@ -100,6 +107,12 @@ def _read(text: bytes, offers: Sequence[Offer]) -> tuple[Payment, bytes]:
     key = payment.key.replace(f"/{_UNKNOWN_ASSET}/", "//", 1)
     id = "pay_" + hashlib.sha256(key.encode()).hexdigest()[:32]
     return msgspec.structs.replace(payment, asset=Address(""), key=key, id=id), b""
+
+
+def _may_be_v1(wrapper: Json, name: bytes) -> bool:
+    """A v1 seller takes it, and reads nothing of what it accepts: that may say anything."""
+    whole = "scheme" in wrapper and "network" in wrapper
+    return wrapper.get("x402Version") == 1 or (name == b"x-payment" and whole)
 
 
 def _read_with(wrapper: Json, terms: Json) -> Payment:

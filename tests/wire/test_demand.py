@@ -311,12 +311,27 @@ class TestSentPayment:
         assert read_sent_payment([(b"accept", b"*/*")]) is None
         assert not pays([(b"accept", b"*/*")])
         assert pays([(b"X-Payment", b"junk")])
+        assert pays([(b"X_Payment", b"junk")]), "as CGI reads it"
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_terms_that_no_v1_seller_reads_say_nothing_of_the_asset(self, version: int) -> None:
+        v1 = json.loads(base64.b64decode(v1_payment()))
+        lie = v1 | {"x402Version": version, "accepted": v1_offer(asset=BASE_USDC)}
+        with pytest.raises(BadPayment):
+            sent((b"x-payment", b64(lie)))
+        offers = read((), v1_body(v1_offer())).offers
+        with pytest.raises(BadPayment):
+            sent((b"x-payment", b64(lie)), offers=offers)
+        true = lie | {"accepted": v1_offer()}
+        assert sent((b"x-payment", b64(true)), offers=offers).payment.asset == USDC.lower()
 
     @pytest.mark.parametrize(
         "headers",
         [
             [(b"x-payment", v1_payment()), (b"x-payment", v1_payment())],
             [(b"x-payment", v1_payment()), (b"payment-signature", v2_payment())],
+            [(b"x_payment", v1_payment())],
+            [(b"x-payment", v1_payment()), (b"PAYMENT_signature", v2_payment())],
         ],
     )
     def test_two_payments_in_one_request_are_refused(self, headers: Any) -> None:
