@@ -22,9 +22,10 @@ from guardian.flow.approvals import LONGEST_NAME, LONGEST_TEXT, Approval, Approv
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
 from guardian.flow.preflight import decimals_of
+from guardian.flow.watch import MISMATCH
 from guardian.policy.budget import DAY, HOUR, Demand, Denial, Limit, Spend, judge
 from guardian.settlement.record import Settlement
-from guardian.settlement.states import PAID, UNPAID, Money
+from guardian.settlement.states import PAID, UNPAID, Money, MoneyEvent
 from guardian.store.ledger import FOREVER, Ask, Hold, Line, Swap
 from guardian.wire.payment import Method, Payment
 
@@ -229,7 +230,7 @@ class Spending:
         if record is None:  # one that is older than what is retained may have had one, and have paid
             age_s = self._parts.clock() - hold.at
             return ABANDONED_S < age_s < self._parts.policy.retention_s and await self._release(hold)
-        if record.money in UNPAID:
+        if record.money in UNPAID and not _paid_otherwise(record):
             return await self._release(hold)
         if _is_settled(record):
             await self._parts.store.ledger.settle(hold.key)
@@ -318,9 +319,16 @@ def _waits(approval: Approval) -> Denial:
 
 def _is_settled(record: Settlement) -> bool:
     """No proof is expected any more that would release it."""
+    if _paid_otherwise(record):
+        return True
     if record.watched:
         return record.money in PAID and record.chain_proven
     return record.money not in (Money.IDLE, Money.PENDING)
+
+
+def _paid_otherwise(record: Settlement) -> bool:
+    """The chain shows that its nonce moved money, though not as the payment said: that was spent."""
+    return any(one.name == MoneyEvent.CHAIN_UNPAID and one.note == MISMATCH for one in record.events)
 
 
 def _host(exchange: PaidExchange) -> str:

@@ -29,6 +29,9 @@ from guardian.settlement.record import AGENT, Settlement
 from guardian.settlement.states import PAID, Answer, AnswerEvent, Money, MoneyEvent
 from guardian.wire.stripped import stripped
 
+MISMATCH = Mismatch.__name__.lower()
+"""What the audit trail says of a nonce that was used for another transfer."""
+
 SEND_AGAIN_MARGIN_S = 6.0
 """SDK facilitators refuse an authorization with less than this left before validBefore."""
 
@@ -223,7 +226,7 @@ class Watch:
 UNPAID_BECAUSE = {
     "cancelled": "The payer cancelled this authorization on chain; nothing was charged.",
     "expired": "The authorization expired unused; nothing was charged.",
-    "mismatch": "The nonce was used for another transfer; this payment was not made.",
+    MISMATCH: "The nonce was used for another transfer; this payment was not made.",
 }
 
 

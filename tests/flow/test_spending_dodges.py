@@ -1,20 +1,23 @@
 """What an agent may try in order to spend more than the rules let it: one nonce for two payments, terms that
 no seller reads, headers that some servers read as others. Each is refused, and nothing is sent for it."""
 
+import asyncio
 import base64
 import json
 from typing import Any
 
 import pytest
 
+from guardian.chain.target import Mismatch
 from guardian.errors import NotSent, StoreUnavailable
 from guardian.flow import spending as room
 from guardian.flow.approvals import PREFIX
+from guardian.settlement.states import Money
 from guardian.store import ledger as books
 from guardian.store.ledger import Swap
 from guardian.wire.sent import pays
 from tests.flow.buy_scene import Agent, goods, refusal, signed
-from tests.flow.scene import USDC
+from tests.flow.scene import TX, USDC
 from tests.flow.test_spending import CENTS, OTHER, SHORT, SpendScene, changed
 
 
@@ -196,3 +199,16 @@ def test_without_rules_a_second_payment_with_one_nonce_passes_as_before() -> Non
         assert (await at(scene, "http://shop/third", signed(1))).status == 403
 
     SpendScene(says=refusal, **SHORT).play(script)
+
+
+def test_a_nonce_that_another_transfer_has_used_stays_counted() -> None:
+    async def script(scene: SpendScene) -> None:
+        assert (await scene.buy(changed(1, amount="1"))).status == 503
+        assert await scene.counted() == [10_000]
+        scene.chain.say(Mismatch(TX, "a transfer of 10000, not of 1"))
+        await scene.until_record(lambda record: record.money is Money.FAILED_ORPHANED)
+        while await scene.store.ledger.unsettled(9):
+            await asyncio.sleep(0)
+        assert await scene.counted() == [10_000]
+
+    SpendScene(CENTS, says=refusal, **SHORT).play(script)
