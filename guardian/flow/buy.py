@@ -219,13 +219,14 @@ class BuyFlow:
         self._parts.telemetry.bought(exchange.route, "unwatched")
         try:
             reply = await exchange.ask()
+            handed = 200 <= reply.status < 400 and await exchange.answer(reply)
         except NotSent as fault:
             await buying.surely(functools.partial(live.money, MoneyEvent.NOT_SENT, str(fault), reopens=True))
             raise
         except ReplyLost as fault:
             await buying.surely(functools.partial(live.money, MoneyEvent.DOUBT, str(fault), tainted=True))
             raise
-        if 200 <= reply.status < 400 and await exchange.answer(reply):
+        if handed:
             return await buying.delivered(None, *receipt_hash(reply))
         doubt = functools.partial(live.money, MoneyEvent.DOUBT, f"http {reply.status}", tainted=True)
         await buying.surely(doubt, functools.partial(live.answered, AnswerEvent.TOLD_FAILURE))

@@ -295,3 +295,19 @@ def test_an_unwatched_payment_whose_reply_is_lost_is_not_taken_for_failed() -> N
         assert (await scene.record()).money is Money.UNRESOLVED
 
     BuyScene(ReplyLost("broke"), watched=False).play(script)
+
+
+def test_an_unwatched_payment_whose_reply_breaks_off_is_in_doubt() -> None:
+    async def script(scene: BuyScene) -> None:
+        agent = scene.agent(signed())
+
+        async def breaks(reply: Reply) -> bool:
+            raise ReplyLost("it broke off")
+
+        agent.answer = breaks  # type: ignore[method-assign]
+        with pytest.raises(ReplyLost):
+            await scene.flow.handle(agent)
+        record = await scene.record()
+        assert (record.money, record.tainted) == (Money.UNRESOLVED, True)
+
+    BuyScene(goods, watched=False).play(script)
