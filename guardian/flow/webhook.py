@@ -17,13 +17,14 @@ from guardian.errors import NotSent, ReplyLost, StoreUnavailable
 from guardian.facilitator.auth import Secret
 from guardian.facilitator.client import Facilitator
 from guardian.facilitator.retry import pause_s, retry_after_s
+from guardian.flow.outbox import MAX_WAITING
 from guardian.flow.parts import Parts, log
 from guardian.flow.webhook_signature import signed_headers
 from guardian.policy.webhooks import WebhookPolicy
 from guardian.settlement.notice import Kind, Notice
 
 READ: Final = 500
-"""Events of one look; some hundred kB."""
+"""Events of one look, and more where these have to wait; some hundred kB."""
 
 AT_ONCE: Final = 8
 """Requests under way to one receiver."""
@@ -160,10 +161,21 @@ class Webhook:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _begin_due(self) -> float:
-        """Begin to send what is due and not under way; how long until more may be."""
+        """Begin to send what is due and not under way; how long until more may be. Where all that was read
+        has to wait, more is read: what one payment's events wait for is nothing to the others."""
+        limit = READ
+        while True:
+            wait_s, read = await self._begin_due_of(limit)
+            if read < limit or limit >= MAX_WAITING or len(self._under_way) >= AT_ONCE:
+                return wait_s
+            limit = min(4 * limit, MAX_WAITING)
+
+    async def _begin_due_of(self, limit: int) -> tuple[float, int]:
+        """The same of the first ones, and how many they were."""
         chains: dict[str, list[Notice]] = {}
         busy = set(self._under_way)  # what is read of these may be gone by the time that it is here
-        for notice in await self._parts.store.notices.waiting(self.policy.name, READ):
+        notices = await self._parts.store.notices.waiting(self.policy.name, limit)
+        for notice in notices:
             chains.setdefault(notice.subject, []).append(notice)
         now, wait_s = self._parts.clock(), LOOK_S
         for subject, chain in chains.items():
@@ -177,7 +189,7 @@ class Webhook:
                 task = asyncio.get_running_loop().create_task(self._send_chain(chain))
                 self._under_way[subject] = task
                 task.add_done_callback(functools.partial(self._done, subject))
-        return wait_s
+        return wait_s, len(notices)
 
     def _done(self, subject: str, task: "asyncio.Task[None]") -> None:
         self._under_way.pop(subject, None)

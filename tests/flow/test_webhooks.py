@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from standardwebhooks import WebhookVerificationError
 
@@ -18,7 +19,7 @@ from guardian.flow.orphans import Orphans
 from guardian.flow.webhook_signature import read_keys, signed_headers
 from guardian.policy.model import Policy
 from guardian.policy.webhooks import WebhookPolicy
-from guardian.settlement.notice import Kind
+from guardian.settlement.notice import Kind, Notice
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Answer
 from guardian.store.open import open_store
@@ -379,3 +380,26 @@ def test_what_is_no_secret_is_refused_without_being_shown(text: str, monkeypatch
     with pytest.raises(PolicyError) as refused_:
         build(asked, open_store("memory://"))
     assert len(text) < 7 or text not in str(refused_.value)
+
+
+def test_many_events_that_have_to_wait_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    receiver = Receiver()
+    monkeypatch.setattr(sending, "READ", 2)
+
+    async def script() -> None:
+        scene = await started(Told(hooks=(hook(receiver),)))
+        late = time.time() + 3600
+        waits = [
+            Notice(id=f"msg_{n}", hook="ops", subject=f"s/{n}", kind=Kind.FAILED, at=1.0, body="{}", due=late)
+            for n in range(5)
+        ]
+        fresh = msgspec.structs.replace(
+            waits[0], id="msg_new", subject="s/new", body='{"type":"new"}', due=0.0
+        )
+        await scene.store.notices.keep([*waits, fresh])
+        scene.guardian.parts.outbox.kept("ops")
+        (got,) = await receiver.until(1)
+        assert got.id == "msg_new"
+        await stopped(scene)
+
+    play(receiver, script)
