@@ -76,8 +76,7 @@ class BuyFlow:
 
     async def _pays(self, exchange: PaidExchange) -> None:
         try:
-            sent = read_sent_payment(exchange.headers, self._terms.of(exchange))
-            assert sent is not None  # the plane saw the header
+            sent = await self._sent(exchange)
             record = self._record(sent, exchange)
         except BadPayment:
             await self.spending.admit_unreadable(exchange)
@@ -89,6 +88,17 @@ class BuyFlow:
                 await self._guarded(buying, record, sent.payment, exchange)
             else:
                 await self._passed_on(buying, record, sent.payment, exchange)
+
+    async def _sent(self, exchange: PaidExchange) -> SentPayment:
+        """The payment in a request, with the terms that it answers, as far as anything here knows them.
+        Raises BadPayment."""
+        offers = self._terms.of(exchange)
+        sent = read_sent_payment(exchange.headers, offers)
+        assert sent is not None  # the plane saw the header
+        if not offers and not sent.payment.asset:  # v1, and what was demanded is forgotten
+            kept = await self.buys.offers_of(purchase_of(exchange))
+            sent = read_sent_payment(exchange.headers, kept) or sent
+        return sent
 
     def _record(self, sent: SentPayment, exchange: PaidExchange) -> Settlement:
         return recorded(

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from guardian.errors import StoreUnavailable
+from guardian.flow.buy_record import opened
 from guardian.flow.buying import Buying
 from guardian.flow.diagnosis import Kind, is_charged_on_4xx
 from guardian.flow.live import Live
@@ -21,6 +22,7 @@ from guardian.flow.watch import facts
 from guardian.settlement.record import AGENT, Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, UNPAID, Answer, Money
 from guardian.store.protocol import PAGE_LIMIT
+from guardian.wire.demand import Offer, read_demand
 
 LOOP_SIGNATURES: Final = 3
 """From the third signature for one purchase that was not delivered, its buyer loops."""
@@ -104,6 +106,18 @@ class Buys:
             reuses = self._parts.policy.in_force(newest.network, route=newest.route).settle.reuse_orphans
             return newest if reuses != "off" and (newest.tainted or newest.orphan or left) else None
         return newest if newest.money in IN_DOUBT or (newest.money is Money.PENDING and left) else None
+
+    async def offers_of(self, purchase: str) -> list[Offer]:
+        """What open v1 payments of a purchase answered: it is known longer than the demands themselves.
+        Raises StoreUnavailable."""
+        found: list[Offer] = []
+        for record in self.open.of(purchase):
+            newest = await self._parts.store.get(record.key)
+            kept = opened(newest, self._sealing) if newest is not None else None
+            if kept is not None and kept.terms:
+                demand = read_demand((), b'{"x402Version":1,"accepts":[%b]}' % kept.terms)
+                found += demand.offers if demand else ()
+        return found
 
     async def refresh(self, live: Live) -> None:
         """Read what another replica has written about a payment that it drives."""

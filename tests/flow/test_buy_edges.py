@@ -311,3 +311,23 @@ def test_an_unwatched_payment_whose_reply_breaks_off_is_in_doubt() -> None:
         assert (record.money, record.tainted) == (Money.UNRESOLVED, True)
 
     BuyScene(goods, watched=False).play(script)
+
+
+def test_a_v1_payment_in_doubt_stands_before_others_also_after_a_restart() -> None:
+    store = MemoryStore()
+
+    async def first(scene: BuyScene) -> None:
+        assert (await scene.buy(demanded=v1_demand())).status == 402
+        assert (await scene.buy(v1_payment(1))).status == 503
+
+    async def later(scene: BuyScene) -> None:
+        assert (await scene.buy(v1_payment(1))).status == 503, "no 402, which would have it sign again"
+        assert (await scene.buy(v1_payment(2))).status == 503
+        sent = {dict(headers)[b"x-payment"] for headers in scene.presented}
+        assert sent <= {v1_payment(1)[1]}, "the second is not sent while the first may have paid"
+        assert {record.asset for record in await store.page()} == {USDC}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.flow.scene.time.time", lambda: 2e9)
+        BuyScene(refusal, store=store, **SHORT).play(first)
+        BuyScene(refusal, store=store, **SHORT).play(later)
