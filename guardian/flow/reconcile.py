@@ -4,11 +4,12 @@ Moves nothing: the watcher and the adoption do, by themselves. This is for a per
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guardian.chain.asking import how_they_stand
 from guardian.chain.target import Target
 from guardian.errors import ChainUnavailable
+from guardian.flow.evidence import target_of
 from guardian.flow.parts import Parts
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import OPEN, PAID
@@ -56,16 +57,7 @@ async def _asked(parts: Parts, records: Iterable[Settlement]) -> dict[str, str]:
 
 
 def _target(record: Settlement) -> Target:
-    return Target(
-        key=record.key,
-        asset=record.asset,
-        payer=record.payer,
-        pay_to=record.pay_to,
-        amount=record.amount,
-        nonce=record.nonce,
-        valid_before=record.valid_before,
-        hint=record.transaction or record.hint,
-    )
+    return replace(target_of(record), hint=record.transaction or record.hint)
 
 
 def _then(record: Settlement) -> str:

@@ -124,9 +124,8 @@ class Spending:
         if spending.stop:
             return Denial("spending", "stop", "all spending is stopped by the policy")
         verdict = judge(spending, spend)
-        asks = isinstance(verdict, Demand) and bool(
-            verdict.approval
-        )  # nobody is to decide it while all is stopped
+        # Nobody is to decide on an approval while all is stopped.
+        asks = isinstance(verdict, Demand) and bool(verdict.approval)
         if (asks or verdict == Demand()) and (stop := await self.stopped()) is not None:
             return _stopped(stop)  # what else has to be held asks in the same step
         return verdict
