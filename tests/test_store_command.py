@@ -156,7 +156,7 @@ def test_records_of_which_neither_came_from_the_other_are_left_and_named(
     fill("sqlite:///b.db", [noted(settlement(), "b", now=2.0)])
     export("sqlite:///a.db")
     assert main(["store", "import", "all.jsonl", "--store", "sqlite:///b.db"]) == 1
-    assert "neither came from the other: pay_1" in capsys.readouterr().err
+    assert f"neither came from the other: {settlement().id}" in capsys.readouterr().err
     assert stored("sqlite:///b.db")[settlement().key].version == 1
 
 
@@ -279,14 +279,14 @@ def test_check_finds_what_cannot_be(
     fill(url, [settlement(**facts)])
     assert main(["store", "check", "--store", url]) == 1
     out = capsys.readouterr().out.splitlines()
-    assert out[-2].startswith("fault: pay_1: ")
+    assert out[-2].startswith(f"fault: {settlement().id}: ")
     assert out[-1] == "1 faults"
 
 
 def test_check_and_export_tell_of_a_record_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     fill("sqlite:///a.db", [settlement("1", payer="1"), settlement("2", payer="2")])
     with closing(sqlite3.connect("a.db")) as connection:
-        connection.execute("UPDATE settlement SET data = 'nonsense' WHERE id = 'pay_1'")
+        connection.execute("UPDATE settlement SET data = 'nonsense' WHERE key = ?", (settlement("1").key,))
         connection.commit()
     assert main(["store", "check", "--store", "sqlite:///a.db", "--json"]) == 1
     assert "cannot be read" in json.loads(capsys.readouterr().out)["faults"][0]
@@ -310,3 +310,13 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     assert main(args.split()) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_a_record_that_could_not_be_found_by_its_key_is_not_imported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fill("sqlite:///a.db", [settlement("1", payer="1"), settlement("2", payer="2", id="pay_else")])
+    export("sqlite:///a.db")
+    capsys.readouterr()
+    assert main(["store", "import", "all.jsonl", "--store", "sqlite:///b.db"]) == 2
+    assert "line 3: the id pay_else is not that of the key" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from guardian.flow.sealing import Sealing
 from guardian.settlement.record import AGENT, Settlement
 from guardian.upstream.reply import Reply, whole_reply
 from guardian.wire.demand import Offer
-from guardian.wire.names import Network
+from guardian.wire.names import Network, public_id
 from guardian.wire.payment import Method, Payment
 from guardian.wire.sent import PAYMENT_HEADERS, SentPayment
 
@@ -117,7 +117,7 @@ def recorded(
     body = exchange.body if len(exchange.body) <= MAX_BODY_KEPT else b""
     return Settlement(
         key=key,
-        id="pay_" + hashlib.sha256(key.encode()).hexdigest()[:32],
+        id=public_id(key),
         x402_version=payment.x402_version,
         scheme=payment.scheme,
         method=payment.method,

@@ -25,6 +25,7 @@ from guardian.settlement.attempts import Attempt
 from guardian.settlement.record import AGENT, Settlement
 from guardian.store.protocol import Store
 from guardian.wire.encoded import decoded
+from guardian.wire.names import public_id
 from guardian.wire.stripped import read_stripped
 
 FORMAT: Final = 1
@@ -35,7 +36,7 @@ def id_of(key_or_id: str) -> str:
     """The id of a record by either name."""
     if "/" not in key_or_id:
         return key_or_id
-    return "pay_" + hashlib.sha256(key_or_id.encode()).hexdigest()[:32]
+    return public_id(key_or_id)
 
 
 async def evidence(parts: Parts, record: Settlement, sealing: Sealing) -> Bundle:

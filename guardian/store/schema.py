@@ -43,6 +43,11 @@ OPEN = (
     " OR (money IN ('confirmed', 'confirmed_late') AND answer IN ('none', 'held')))"
 )
 
+COLUMNS = (
+    "key, id, version, money, answer, network, payer, pay_to, asset, amount, created_at, updated_at, watched,"
+    " chain_proven, data, body, closed"
+)
+
 VERSIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE settlement (
@@ -122,6 +127,37 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
             ends_at REAL NOT NULL
         )""",
         "CREATE INDEX paper_ends ON paper (ends_at)",
+    ),
+    # Found by `id`, which every key gives: a second index of long random keys was a page of the disk more
+    # for each payment.
+    (
+        "ALTER TABLE settlement RENAME TO settlement_by_key",
+        """CREATE TABLE settlement (
+            key TEXT NOT NULL,
+            id TEXT PRIMARY KEY NOT NULL,
+            version INTEGER NOT NULL,
+            money TEXT NOT NULL,
+            answer TEXT NOT NULL,
+            network TEXT NOT NULL,
+            payer TEXT NOT NULL,
+            pay_to TEXT NOT NULL,
+            asset TEXT NOT NULL,
+            amount TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL,
+            watched INTEGER NOT NULL,
+            chain_proven INTEGER NOT NULL,
+            data BLOB NOT NULL,
+            body BLOB NOT NULL,
+            closed INTEGER NOT NULL
+        )""",
+        f"""INSERT INTO settlement (rowid, {COLUMNS})
+            SELECT rowid, {COLUMNS} FROM settlement_by_key ORDER BY rowid""",
+        "DROP TABLE settlement_by_key",
+        "CREATE INDEX settlement_created ON settlement (created_at)",
+        f"""CREATE INDEX settlement_unsettled ON settlement
+            (payer, pay_to, amount, asset, network, created_at) WHERE {UNSETTLED}""",
+        f"CREATE INDEX settlement_open ON settlement (created_at) WHERE {OPEN}",
     ),
 )
 """Statements that lead from each `PRAGMA user_version` to the next; only ever appended to."""

@@ -34,23 +34,22 @@ from guardian.store.schema import (
 from guardian.store.sqlite_ledger import SqliteLedger
 from guardian.store.sqlite_notices import SqliteNotices, keep
 from guardian.store.writer import Writer
-from guardian.wire.names import Address, Network
+from guardian.wire.names import Address, Network, public_id
 
 PRUNE_LIMIT = 1_000
 """Records looked at per prune job: the writer must not keep payments waiting for housekeeping."""
 
-_INSERT = "INSERT INTO settlement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (key) DO NOTHING"
+_INSERT = "INSERT INTO settlement VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO NOTHING"
 # All but what never changes in a record's life (key, id, created_at): one that is presented again after
 # a failure may name another purchase.
 _UPDATE = (
     "UPDATE settlement SET version = ?, money = ?, answer = ?, network = ?, payer = ?, pay_to = ?,"
     " asset = ?, amount = ?, updated_at = ?, watched = ?, chain_proven = ?, data = ?, body = ?,"
-    " closed = ? WHERE key = ? AND version = ?"
+    " closed = ? WHERE id = ? AND version = ?"
 )
 _CREATED_AT = 10
 """Its place in a row."""
 
-_BY_KEY = "SELECT data, body FROM settlement WHERE key = ?"
 _BY_ID = "SELECT data, body FROM settlement WHERE id = ?"
 # No limit: it may not miss the one that blocks, and blocking itself keeps the list short.
 _BY_PURCHASE = (
@@ -124,13 +123,12 @@ class SqliteStore(OneProcess):
         self, old: Settlement, new: Settlement, *, patient: bool = False, notices: Sequence[Notice] = ()
     ) -> None:
         values = _row(new)
-        row = (*values[2:_CREATED_AT], *values[_CREATED_AT + 1 :], old.key, old.version)
+        row = (*values[2:_CREATED_AT], *values[_CREATED_AT + 1 :], old.id, old.version)
         work = partial(_update_telling, row, old, notices) if notices else partial(_update, row, old)
         await self._write().do(work, patient=patient)
 
     async def get(self, key: str) -> Settlement | None:
-        found = await self._read(_BY_KEY, (key,))
-        return found[0] if found else None
+        return await self.get_by_id(public_id(key))
 
     async def get_by_id(self, id: str) -> Settlement | None:
         found = await self._read(_BY_ID, (id,))
@@ -162,7 +160,7 @@ class SqliteStore(OneProcess):
         return await self._read_with(partial(_scan, int(after or 0), max(1, min(limit, PAGE_LIMIT))))
 
     async def disagreements(self, records: Sequence[Settlement]) -> list[str]:
-        return await self._read_with(partial(_disagreements, [record.key for record in records]))
+        return await self._read_with(partial(_disagreements, [record.id for record in records]))
 
     async def condition(self) -> Condition:
         await self._read_with(_nothing)  # raises where it is closed; a long look has its own connection
@@ -191,7 +189,10 @@ def _claim(new: Settlement, row: tuple[object, ...], connection: sqlite3.Connect
         row = _row(new)
     if connection.execute(_INSERT, row).rowcount:
         return Claim(new, created=True, blocking=blocking)
-    return Claim(_select(_BY_KEY, (new.key,), connection)[0], created=False)
+    (known,) = _select(_BY_ID, (new.id,), connection)
+    if known.key != new.key:
+        raise StoreUnavailable(f"{new.id} is the id of another payment: {known.key}")
+    return Claim(known, created=False)
 
 
 def _update(row: tuple[object, ...], old: Settlement, connection: sqlite3.Connection) -> None:
@@ -244,11 +245,11 @@ def _scan(after: int, limit: int, connection: sqlite3.Connection) -> Scanned:
     return records, str(found[-1][0]) if len(found) == limit else ""
 
 
-def _disagreements(keys: Sequence[str], connection: sqlite3.Connection) -> list[str]:
+def _disagreements(ids: Sequence[str], connection: sqlite3.Connection) -> list[str]:
     """The indexes go by the columns, and those must say what the record says."""
     said: list[str] = []
-    for key in keys:
-        for row in connection.execute("SELECT * FROM settlement WHERE key = ?", (key,)):
+    for id in ids:
+        for row in connection.execute("SELECT * FROM settlement WHERE id = ?", (id,)):
             *columns, data, body, closed = row
             (record,) = _decode([(data, body)])
             *should, _, _, should_close = _row(record)
@@ -283,8 +284,8 @@ def _row(record: Settlement) -> tuple[object, ...]:
         record.key,
         record.id,
         record.version,
-        record.money.value,
-        record.answer.value,
+        record.money._value_,  # `value` is a descriptor that costs as much as the rest of the row
+        record.answer._value_,
         record.network,
         record.payer,
         record.pay_to,

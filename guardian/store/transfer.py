@@ -18,6 +18,7 @@ from guardian.settlement.record import EVENTS_KEPT, Settlement
 from guardian.settlement.sound import contradictions
 from guardian.settlement.states import OPEN, Money
 from guardian.store.protocol import Condition, Store, Unreadable, is_open
+from guardian.wire.names import public_id
 
 FORMAT = 1
 STEP = 200
@@ -136,9 +137,12 @@ def _read(number: int, line: bytes) -> Settlement | Footer:
     try:
         if line.startswith(b'{"records":'):
             return msgspec.json.decode(line, type=Footer)
-        return _record_decoder.decode(line)
+        record = _record_decoder.decode(line)
     except (msgspec.MsgspecError, RecursionError) as fault:
         raise GuardianError(f"line {number}: not a record of an export ({fault})") from fault
+    if record.id != public_id(record.key):  # it would be found by the one and not by the other
+        raise GuardianError(f"line {number}: the id {record.id} is not that of the key {record.key}")
+    return record
 
 
 async def _put(store: Store, header: Header, record: Settlement, dry_run: bool) -> Put:

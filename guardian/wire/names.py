@@ -1,5 +1,7 @@
-"""The field's names as types, so that a payer is never handed in for a payee. No I/O."""
+"""The field's names as types, so that a payer is never handed in for a payee; and a payment's own name. No
+I/O."""
 
+import hashlib
 from typing import NewType
 
 Network = NewType("Network", str)
@@ -13,3 +15,8 @@ Nonce = NewType("Nonce", str)
 
 TxHash = NewType("TxHash", str)
 """A transaction id as the chain writes it; EVM 0x + 64 hex in lower case."""
+
+
+def public_id(key: str) -> str:
+    """The public short form of a payment's key, the same wherever it is asked for."""
+    return "pay_" + hashlib.sha256(key.encode()).hexdigest()[:32]

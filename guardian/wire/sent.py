@@ -5,7 +5,6 @@ terms it accepts. A v1 header carries none: they come from the demand, where it 
 was signed, and then the asset is unknown, because EIP-3009 does not name it in what is sent.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +15,7 @@ from guardian.errors import BadPayment
 from guardian.wire.demand import Offer
 from guardian.wire.encoded import RawHeaders, decoded, header, shown
 from guardian.wire.fields import Json, object_at, parse_body, refuse_twins, text_of
-from guardian.wire.names import Address
+from guardian.wire.names import Address, public_id
 from guardian.wire.networks import network_of
 from guardian.wire.payment import Payment, read_payment
 from guardian.wire.reply import SettleReply, read_settle_reply
@@ -105,8 +104,7 @@ def _read(text: bytes, name: bytes, offers: Sequence[Offer]) -> tuple[Payment, b
     if payment.asset != _UNKNOWN_ASSET:
         return payment, b""
     key = payment.key.replace(f"/{_UNKNOWN_ASSET}/", "//", 1)
-    id = "pay_" + hashlib.sha256(key.encode()).hexdigest()[:32]
-    return msgspec.structs.replace(payment, asset=Address(""), key=key, id=id), b""
+    return msgspec.structs.replace(payment, asset=Address(""), key=key, id=public_id(key)), b""
 
 
 def _may_be_v1(wrapper: Json, name: bytes) -> bool:

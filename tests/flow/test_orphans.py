@@ -300,22 +300,22 @@ def test_without_a_running_guardian_an_orphan_is_closed_in_the_store() -> None:
         store = MemoryStore()
         await store.open()
         one = settlement("1", money=Money.CONFIRMED, answer=Answer.REFUSED)
-        two = msgspec.structs.replace(one, key=one.key + "2", id="pay_2", nonce="2")
+        two = settlement("2", money=Money.CONFIRMED, answer=Answer.REFUSED)
         for record in (one, two):
             await store.claim(record)
         for found in await store.page():
             await store.update(found, msgspec.structs.replace(found, version=1, money=Money.CONFIRMED))
-        await close_in_store(store, "pay_1", lambda r: refund_unverified(r, OTHER_TX, "ann", "", 5.0))
-        await close_in_store(store, "pay_2", lambda r: write_off("because", "ann", 5.0))
+        await close_in_store(store, one.id, lambda r: refund_unverified(r, OTHER_TX, "ann", "", 5.0))
+        await close_in_store(store, two.id, lambda r: write_off("because", "ann", 5.0))
         assert await store.page(orphans=True) == []
         assert await store.holders("hand/") == {}
         with pytest.raises(IllegalMove):
-            await close_in_store(store, "pay_2", lambda r: write_off("because", "ann", 5.0))
+            await close_in_store(store, two.id, lambda r: write_off("because", "ann", 5.0))
         with pytest.raises(CannotClose, match="no settlement"):
             await close_in_store(store, "pay_3", lambda r: write_off("because", "ann", 5.0))
         await store.lease(f"hand/{one.key}", "somebody", 5)
         with pytest.raises(CannotClose, match="handed out"):
-            await close_in_store(store, "pay_1", lambda r: write_off("because", "ann", 5.0))
+            await close_in_store(store, one.id, lambda r: write_off("because", "ann", 5.0))
 
     asyncio.run(script())
 

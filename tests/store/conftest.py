@@ -13,15 +13,17 @@ from guardian.settlement.record import Settlement
 from guardian.settlement.states import Answer, Money
 from guardian.store.open import open_store
 from guardian.store.protocol import Store
+from guardian.wire.names import public_id
 
 Script = Callable[[Store], Awaitable[None]]
 Run = Callable[[Script], None]
 
 
 def settlement(nonce: str = "1", **changes: object) -> Settlement:
+    key = str(changes.get("key", f"eip155:8453/0xusdc/0xpayer/{nonce}"))
     facts: dict[str, object] = {
-        "key": f"eip155:8453/0xusdc/0xpayer/{nonce}",
-        "id": f"pay_{nonce}",
+        "key": key,
+        "id": public_id(key),
         "money": Money.PENDING,
         "answer": Answer.HELD,
         "x402_version": 2,

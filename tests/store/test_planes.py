@@ -12,7 +12,7 @@ def of_agent(new, nonce, **changes):
     digits = f"0x{nonce:064x}"
     facts = {"purchase": "req:a", "plane": AGENT, "watched": True, "payer": PAYER, "asset": ASSET} | changes
     key = f"agent/eip155:8453/{ASSET}/{PAYER}/{digits}"
-    return new(digits, key=key, id=f"pay_agent_{nonce}", **facts)
+    return new(digits, key=key, **facts)
 
 
 def of_seller(new, nonce, **changes):

@@ -228,6 +228,29 @@ def test_records_of_the_first_schema_keep_their_body(path, new):
     on_file(path, script)
 
 
+def test_records_of_a_store_found_by_key_are_found_by_id_once_it_is_upgraded(path, new):
+    before = [new(str(number), payer=str(number)) for number in range(5)]
+
+    async def script(store):
+        assert [await store.get(record.key) for record in before] == before
+        assert (await store.scan("", 3))[0] == before[:3]
+        assert not (await store.claim(before[0])).created
+        assert await store.disagreements(before) == []
+        assert (await store.condition()).faults == ()
+
+    with closing(sqlite3.connect(path)) as connection:
+        for statements in VERSIONS[:5]:
+            for statement in statements:
+                connection.execute(statement)
+        for record in before:
+            row = sqlite_module._row(record)
+            connection.execute(f"INSERT INTO settlement VALUES ({','.join('?' * len(row))})", row)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 5")
+        connection.commit()
+    on_file(path, script)
+
+
 def test_older_store_lists_what_nobody_was_told_once_it_is_upgraded(path, new):
     untold = new("1", money=Money.CONFIRMED)
     orphan = new("2", money=Money.CONFIRMED, answer=Answer.REFUSED)
@@ -290,7 +313,7 @@ def test_record_that_cannot_be_read_is_met_as_such(path, new):
 
     on_file(path, write)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE settlement SET data = '{}' WHERE id = 'pay_1'")
+        connection.execute("UPDATE settlement SET data = '{}' WHERE key = ?", (new("1").key,))
         connection.commit()
     (broken, whole), after = on_file(path, read)
     assert (broken.key, whole, after) == (new("1").key, new("2"), "")
@@ -309,7 +332,7 @@ def test_column_that_does_not_say_what_the_record_says_is_told(path, new, column
         connection.execute(f"UPDATE settlement SET {column}")
         connection.commit()
     (said,) = on_file(path, read)
-    assert said.startswith("pay_1: the columns")
+    assert said.startswith(f"{new().id}: the columns")
 
 
 def test_damaged_file_is_told(path, new):
@@ -370,8 +393,8 @@ def test_text_that_cannot_be_stored_is_refused_and_harms_no_other(path, new):
 def test_two_keys_with_one_id_are_refused(path, new):
     async def script(store):
         await store.claim(new("1"))
-        with pytest.raises(StoreUnavailable):
-            await store.claim(new("2", id="pay_1"))
+        with pytest.raises(StoreUnavailable, match="of another payment"):
+            await store.claim(new("2", id=new("1").id))
 
     on_file(path, script)
 
