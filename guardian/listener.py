@@ -5,14 +5,14 @@ Nothing here knows what is proxied.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from guardian.edge.agent_plane import LET_GO
-from guardian.edge.http import STANDS
+from guardian.edge.http import LINE, Headers
+from guardian.facilitator.connections import HEADER_LINE
 
 TRAILERS = "http.response.trailers"
 """ASGI's extension; see https://asgi.readthedocs.io/en/latest/extensions.html."""
@@ -56,10 +56,10 @@ class Joining:
         self._broken = False
 
     @property
-    def broken(self) -> bool:
-        """The connection was closing when something was written, or is while something has yet to be."""
+    def stands(self) -> bool:
+        """The connection has been open at each write, and is while something has yet to be written."""
         unwritten = self._held is not None or not self._begun
-        return self._broken or (unwritten and self._transport.is_closing())
+        return not (self._broken or (unwritten and self._transport.is_closing()))
 
     def write(self, data: bytes) -> None:
         """Hold the first part, pass on whatever comes later, with what is held in front of it."""
@@ -71,6 +71,11 @@ class Joining:
             self._pass_on(held + data)
         else:
             self._pass_on(data)
+
+    def write_whole(self, data: bytes) -> None:
+        """Write all of an answer, of which nothing has been written yet."""
+        self._begun = True
+        self._pass_on(data)
 
     def close(self) -> None:
         """Close, once what is held has been written."""
@@ -121,6 +126,39 @@ class ProxyCycle(RequestResponseCycle):
         elif kind == TRAILERS and self._trailing:
             return await self._end_with(message["headers"])
         await super().send(message)
+        if self.response_complete:
+            self._leave()
+
+    def stands(self) -> bool:
+        """The connection was open at each write of the answer, and is until all of it is written."""
+        return not self.disconnected and cast(Joining, self.transport).stands
+
+    def write(self, status: int, headers: Headers, body: bytes) -> bool:
+        """A whole answer in one piece; False where only `send` can. A header that HTTP forbids is left
+        out: an answer about money is not lost for its sake."""
+        if self.response_started or self.disconnected or self.flow.write_paused:
+            return False
+        lines = [b"%b: %b\r\n" % line for line in (*self.default_headers, *headers)]
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        whole = (
+            STATUS_LINE[status],
+            *filter(HEADER_LINE.fullmatch, lines),
+            b"content-length: %d\r\n\r\n" % len(body),
+            body,
+        )
+        self.response_started = self.response_complete = True
+        cast(Joining, self.transport).write_whole(b"".join(whole))
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self._leave()
+        self.on_response()
+        return True
+
+    def _leave(self) -> None:
+        """Out of the scope, which leads back to here: only the collector would take the two away."""
+        self.scope["extensions"] = {}
 
     async def _end_with(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The last chunk; uvicorn itself then ends an answer without any more bytes."""
@@ -231,7 +269,7 @@ class Bounded(ProxyProtocol):
         if self.cycle is not before:
             joining = Joining(self.transport, self.loop)
             self.cycle.transport = cast(asyncio.Transport, joining)
-            self.scope["extensions"][STANDS] = _standing(self.cycle, joining)  # type: ignore[assignment]
+            self.scope["extensions"][LINE] = self.cycle  # type: ignore[assignment]
             self.scope["extensions"][LET_GO] = self._let_go  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
@@ -302,7 +340,3 @@ class Bounded(ProxyProtocol):
 
     def _release(self) -> None:
         self._let_go(self._held)
-
-
-def _standing(cycle: RequestResponseCycle, joining: Joining) -> Callable[[], bool]:
-    return lambda: not (cycle.disconnected or joining.broken)

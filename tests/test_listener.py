@@ -72,7 +72,7 @@ def test_nothing_that_is_held_gets_lost_when_the_connection_is_closed():
 
 def broken_after(*script):
     found = []
-    written([*script, lambda joining: found.append(joining.broken)])
+    written([*script, lambda joining: found.append(not joining.stands)])
     return found[0]
 
 
@@ -105,6 +105,6 @@ def test_a_write_that_fails_is_known_at_once():
         transport.write = lambda data: transport.close()
         joining.write(b"head")
         joining.write(b"body")
-        return joining.broken
+        return not joining.stands
 
     assert asyncio.run(run())

@@ -3,6 +3,7 @@ sockets; the limits are set low, so that nothing waits for a figure meant for th
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from guardian import listener, serve
-from guardian.edge.http import stands_in
+from guardian.edge.http import line_of, write
 from guardian.listener import Bounded, ListenerConfig
 from guardian.serve import Listener, Sparing, _listener_config
 
@@ -30,10 +31,14 @@ class Served:
         self.begun = 0
         self.headers: list[list[tuple[bytes, bytes]]] = []
         self.answer = b"ok"
+        self.at_once = False
+        self.answer_headers: list[tuple[bytes, bytes]] = []
         self.stood: list[bool] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.begun += 1
+        line = line_of(scope)
+        assert line is not None
         while (message := await receive()).get("more_body"):
             pass
         if message["type"] != "http.request":
@@ -42,10 +47,8 @@ class Served:
         listening = asyncio.create_task(receive())
         await self.may_answer.wait()
         listening.cancel()
-        start = {"type": "http.response.start", "status": 200}
-        await send(start | {"headers": [(b"content-length", b"%d" % len(self.answer))]})
-        await send({"type": "http.response.body", "body": self.answer})
-        self.stood.append(stands_in(scope)())
+        await write(send, 200, self.answer_headers, self.answer, line if self.at_once else None)
+        self.stood.append(line.stands())
 
 
 class Line:
@@ -398,3 +401,60 @@ except RecursionError:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "still here\n"), done.stderr
+
+
+CLOSING = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+OLD = b"GET / HTTP/1.0\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize("requests", [GET + CLOSING, GET + OLD, GET + GET + CLOSING, CLOSING])
+def test_an_answer_in_one_piece_says_what_one_in_parts_says(requests: bytes) -> None:
+    heard: list[list[bytes]] = []
+
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        app.answer_headers = [(b"x-a", b"1"), (b"x-a", b"2"), (b"Set-Cookie", b"a=b; c")]
+        for app.at_once in (False, True):
+            line = await dial()
+            await line.say(requests)
+            lines = (await line.rest()).lower().split(b"\r\n")
+            heard.append(sorted(line for line in lines if not line.startswith(b"date: ")))
+        assert config.held_bytes == 0
+        assert all(app.stood)
+
+    play(script)
+    in_parts, at_once = heard
+    assert at_once == in_parts
+    assert at_once.count(b"x-a: 2") == requests.count(b"HTTP/1.")
+
+
+def test_a_header_that_http_forbids_costs_no_answer() -> None:
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        app.at_once = True
+        app.answer_headers = [(b"x-a", b"1\r\nx-b: 2"), (b"x c", b"3"), (b"x-d", b"4")]
+        line = await dial()
+        await line.say(GET)
+        said = await line.answer()
+        assert b"x-d: 4\r\n" in said
+        assert not any(part in said for part in (b"x-a", b"x-b", b"x c"))
+        assert said.endswith(b"ok")
+
+    play(script)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_request_that_was_answered_leaves_nothing_to_the_collector(at_once: bool) -> None:
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        app.at_once = at_once
+        line = await dial()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                await line.say(GET)
+                await line.answer()
+            left = [one for one in gc.get_objects() if isinstance(one, listener.ProxyCycle)]
+        finally:
+            gc.enable()
+        assert len(left) <= 2  # the connection keeps the last one
+
+    play(script)

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from guardian.edge.caller import BodyTooLarge, Caller, CallerLeft, CallerStalled
 from guardian.edge.callers import Door, Refusal
 from guardian.edge.forwarding import Request, Route, RunsInACircle, answer_headers, request_of, trailers_of
-from guardian.edge.http import stands_in
+from guardian.edge.http import line_of
 from guardian.edge.problem import write_problem
 from guardian.errors import NotSent, ReplyLost
 from guardian.flow.paid import PaidFlow, RawHeaders
@@ -132,7 +132,7 @@ class Visit:
         self._paid = paid
         self._scope = scope
         self._send = send
-        self._stands = stands_in(scope)
+        self._line = line_of(scope)
         self._started = False
         self._exchange: Exchange | None = None
         self._total: asyncio.TimerHandle | None = None
@@ -245,7 +245,7 @@ class Visit:
             return False
         if trailing:
             await self._send({"type": TRAILERS, "headers": trailers_of(reply), "more_trailers": False})
-        return not self._caller.gone and (self._stands is None or self._stands())
+        return not self._caller.gone and (self._line is None or self._line.stands())
 
     async def _pass_down(self, reply: Reply) -> bool:
         """The body, no faster than the caller takes it; False when it takes no more."""

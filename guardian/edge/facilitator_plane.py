@@ -15,9 +15,9 @@ from guardian.edge.http import (
     TooLarge,
     Unfinished,
     forwarded,
+    line_of,
     raw_path,
     read_body,
-    stands_in,
     write,
     write_json,
 )
@@ -117,8 +117,8 @@ class FacilitatorPlane:
         refusal = refusal or (self._full() if path == "/settle" else None)
         if refusal and not self._under_way(body):
             return await _turn_away(send, path, refusal)
-        headers, stands = forwarded(scope["headers"]), stands_in(scope)
-        call = HttpCall(body, headers, only, generation, receive, send, stands)
+        headers = forwarded(scope["headers"])
+        call = HttpCall(body, headers, only, generation, receive, send, line_of(scope))
         try:
             await (self._settle.settle(call) if path == "/settle" else self._verify.verify(call))
         except BadPayment as fault:

@@ -4,7 +4,8 @@ No decisions: a `HttpCall` is what the flows see of a caller.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import orjson
 from starlette.types import Message, Receive, Scope, Send
@@ -40,11 +41,20 @@ NEVER_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-
 
 OWN_TO_AN_ANSWER = HOP_BY_HOP | {b"content-length", b"content-type", b"content-encoding", b"date", b"server"}
 
-STANDS = "guardian.stands"
-"""Scope extension of our own server, a callable: whether the connection was open at each write of the answer.
-ASGI's `send` does not say; and after the answer it may be the server itself that closes it."""
-
 Headers = Sequence[tuple[bytes, bytes]]
+
+LINE = "guardian.line"
+"""Scope extension of our own server: the `Line` that this request came on."""
+
+
+class Line(Protocol):
+    """What ASGI's `send` neither says nor does."""
+
+    def stands(self) -> bool:
+        """Whether the connection was open at each write of the answer; after it, the server may close it."""
+
+    def write(self, status: int, headers: Headers, body: bytes) -> bool:
+        """Write a whole answer at once; False where it has to be sent part by part."""
 
 
 class TooLarge(Exception):
@@ -100,9 +110,9 @@ class HttpCall:
         generation: Generation,
         receive: Receive,
         send: Send,
-        stands: Callable[[], bool] | None = None,
+        line: Line | None = None,
     ) -> None:
-        """stands: the server's word on whether the connection is open, where it gives one."""
+        """line: of a server that gives its word on whether the connection is open."""
         self.body = body
         self.headers = headers
         self.only = only
@@ -110,18 +120,18 @@ class HttpCall:
         self.answered = False
         self._left = False
         self._send = send
-        self._stands = stands
+        self._line = line
         self._receive = receive
         self._leaving: asyncio.Task[None] | None = None
         self._listening: asyncio.TimerHandle | None = None
-        if stands is None:
+        if line is None:
             # Most answers are there before this: a task for each caller costs more than its parsing.
             self._listening = asyncio.get_running_loop().call_later(LISTEN_AFTER_S, self._listen)
 
     @property
     def gone(self) -> bool:
         """The caller has closed the connection, as far as is known."""
-        return self._left or (self._stands is not None and not self._stands())
+        return self._left or (self._line is not None and not self._line.stands())
 
     def _listen(self) -> None:
         self._leaving = asyncio.get_running_loop().create_task(self._notice_leaving())
@@ -144,14 +154,14 @@ class HttpCall:
     async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Write the answer; True when the connection was open until all of it was written. What was not
         stays to be handed out."""
-        if self._stands is None and self._leaving is None:
+        if self._line is None and self._leaving is None:
             self._look()
         if self.gone:
             return False
         self.close()
         self.answered = True
         try:
-            await write(self._send, status, headers, body)
+            await write(self._send, status, headers, body, self._line)
         except OSError:
             self._left = True
         return not self.gone
@@ -164,11 +174,14 @@ class HttpCall:
             self._leaving.cancel()
 
 
-async def write(send: Send, status: int, headers: Headers, body: bytes) -> None:
+async def write(send: Send, status: int, headers: Headers, body: bytes, line: Line | None = None) -> None:
     """One whole JSON answer; of a facilitator's headers those that do not speak of its own body."""
-    own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     kept = [(key, value) for key, value in headers if key.lower() not in OWN_TO_AN_ANSWER]
-    await send({"type": "http.response.start", "status": status, "headers": [*own, *kept]})
+    kept.append((b"content-type", b"application/json"))
+    if line is not None and line.write(status, kept, body):
+        return
+    kept.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": status, "headers": kept})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -177,10 +190,10 @@ async def write_json(send: Send, status: int, content: object, headers: Headers 
     await write(send, status, headers, orjson.dumps(content))
 
 
-def stands_in(scope: Scope) -> Callable[[], bool] | None:
-    """Whether the connection has stood so far; of another server than ours, that is not known."""
-    known: Callable[[], bool] | None = scope.get("extensions", {}).get(STANDS)
-    return known
+def line_of(scope: Scope) -> Line | None:
+    """The line that a request came on; of another server than ours, nothing is known of it."""
+    line: Line | None = scope.get("extensions", {}).get(LINE)
+    return line
 
 
 def raw_path(scope: Scope) -> str:

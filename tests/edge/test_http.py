@@ -103,11 +103,24 @@ def test_an_answer_on_a_broken_connection_is_not_an_answer() -> None:
     _with_call(script)
 
 
+class Line:
+    """Of a server that knows how its connection is, and writes no answer itself."""
+
+    def __init__(self, stood: bool) -> None:
+        self._stood = stood
+
+    def stands(self) -> bool:
+        return self._stood
+
+    def write(self, status: int, headers: object, body: bytes) -> bool:
+        return False
+
+
 @pytest.mark.parametrize("stands", [True, False])
 def test_an_answer_was_heard_only_where_the_connection_stood_to_its_end(stands: bool) -> None:
     async def run() -> None:
         caller = RawCaller()
-        call = HttpCall(b"", (), "", NO_POLICY, caller.receive, caller.send, lambda: stands)
+        call = HttpCall(b"", (), "", NO_POLICY, caller.receive, caller.send, Line(stands))
         assert await call.answer(200, (), b"{}") is stands
         assert call.gone is not stands
 
@@ -119,10 +132,10 @@ def test_an_answer_has_its_own_length_and_keeps_the_other_headers() -> None:
         facilitators = ((b"content-length", b"99"), (b"connection", b"close"), (b"x-a", b"1"), (b"x-a", b"2"))
         assert await call.answer(200, facilitators, b"{}")
         assert caller.sent[0]["headers"] == [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"2"),
             (b"x-a", b"1"),
             (b"x-a", b"2"),
+            (b"content-type", b"application/json"),
+            (b"content-length", b"2"),
         ]
 
     _with_call(script)
