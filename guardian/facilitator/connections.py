@@ -86,7 +86,7 @@ class Connections:
         await (self._place(deadline) if self._places.locked() else self._places.acquire())
         try:
             connection = self._taken(loop.time()) or await self._opened(deadline)
-            answer = await connection.ask(request, deadline, max_bytes)
+            answer = await connection.ask(request, deadline, max_bytes, loop)
             self._keep(connection)
             return answer
         finally:
@@ -169,9 +169,10 @@ class _Connection(asyncio.Protocol):
         """Another request may be written."""
         return not self._lost and self._asked is None
 
-    async def ask(self, request: bytes, deadline: float, max_bytes: int) -> Answer:
+    async def ask(
+        self, request: bytes, deadline: float, max_bytes: int, loop: asyncio.AbstractEventLoop
+    ) -> Answer:
         """Write the request and wait for its reply; from here on every failure is a doubt."""
-        loop = asyncio.get_running_loop()
         asked: asyncio.Future[Answer] = loop.create_future()
         self._asked = asked
         self._max_bytes, self._received = max_bytes, 0

@@ -4,6 +4,9 @@ Always a complete body under HTTP 200 (measured: the SDKs turn anything else int
 lose reason and hash).
 """
 
+from typing import Literal
+
+import msgspec
 import orjson
 
 from guardian.settlement.preflight import Finding
@@ -19,7 +22,6 @@ from guardian.wire.reply import (
 
 DUPLICATE = "duplicate_settlement"
 PENDING = "settlement_pending"
-SAID_OF_A_SUCCESS = ("transaction", "network", "payer")
 
 
 def success(record: Settlement, reply_body: bytes = b"") -> bytes:
@@ -33,16 +35,23 @@ def success(record: Settlement, reply_body: bytes = b"") -> bytes:
     return write_settle_success(transaction=transaction, network=network, payer=payer)
 
 
+class _Plain(msgspec.Struct):
+    success: Literal[True]
+    transaction: str
+    network: str
+    payer: str
+
+
+_plain = msgspec.json.Decoder(_Plain)
+
+
 def _is_plain(reply_body: bytes, transaction: str) -> bool:
     """Nearly every success names this transaction, its network and its payer, and passes as it is."""
     try:
-        said = orjson.loads(reply_body)
-    except ValueError:
+        said = _plain.decode(reply_body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-    if type(said) is not dict or said.get("success") is not True:
-        return False
-    named = [value for name in SAID_OF_A_SUCCESS if type(value := said.get(name)) is str and value]
-    return len(named) == len(SAID_OF_A_SUCCESS) and named[0].lower() == transaction.lower()
+    return bool(said.network and said.payer) and said.transaction.lower() == transaction.lower() != ""
 
 
 def paid_by_another(record: Settlement, first: Settlement) -> bytes:

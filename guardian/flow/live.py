@@ -13,7 +13,6 @@ from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.flow.heard import Heard
 from guardian.flow.outbox import Outbox
 from guardian.flow.parts import Call, Generation, log
-from guardian.settlement.notice import Notice
 from guardian.settlement.purchase import is_forsaken
 from guardian.settlement.record import Settlement, after_answer, after_money, attempted, noted
 from guardian.settlement.states import (
@@ -280,7 +279,9 @@ class Live:
                     new = attempted(new, [one.attempt() for one in heard])
                 notices = self._outbox.of_move(old, new) if self._outbox is not None else ()
                 try:
-                    await self._write(old, new, notices, patient=patient and old is self.record)
+                    await self._store.update(
+                        old, new, patient=patient and old is self.record, notices=notices
+                    )
                 except StaleRecord:
                     await self._read_again()
                     continue
@@ -292,14 +293,6 @@ class Live:
                     self._outbox.written(notices)
                 return True
         raise StoreUnavailable(f"{self.record.id} is being moved by others all the time")
-
-    async def _write(
-        self, old: Settlement, new: Settlement, notices: Sequence[Notice], *, patient: bool
-    ) -> None:
-        if notices:
-            await self._store.update(old, new, patient=patient, notices=notices)
-        else:
-            await self._store.update(old, new, patient=patient)
 
     async def _read_again(self) -> None:
         found = await self._store.get(self.key)
@@ -320,9 +313,10 @@ class Live:
 
     async def change(self, limit_s: float) -> None:
         """Wait for the next move, at most `limit_s` seconds."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         self._waiting.add(future)
-        timer = asyncio.get_running_loop().call_later(limit_s, _release, future)
+        timer = loop.call_later(limit_s, _release, future)
         try:
             await future
         finally:

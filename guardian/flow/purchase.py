@@ -73,6 +73,8 @@ class Purchases:
         """Payments of this purchase that are being sent and that nobody waits for: who asked for one may be
         the one who asks now, with another signature. beside: what `none_left_behind` gave."""
         here = [live.record for live in self._flow.lives.of_payer(fresh.payer) if live.forsaken]
+        if not here and not beside:
+            return []
         elsewhere = [one for one in beside if is_forsaken(one)]
         found = {one.key: one for one in (*here, *elsewhere) if one.plane == FACILITATOR and not one.paid_by}
         return [one for one in found.values() if one.key != fresh.key and same_purchase(one, fresh)]

@@ -6,6 +6,7 @@ what the chain did in `flow/watch.py`, how one authorization is sent in `flow/se
 
 import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from types import TracebackType
@@ -93,14 +94,14 @@ class SettleFlow:
         network = call.generation.policy.in_force(payment.network, call.only)
         live = self.lives.of(payment.key)
         live.callers += 1
-        begun = asyncio.get_running_loop().time()
+        begun = time.monotonic()
         with self._parts.telemetry.span(SpanName.SETTLE, network=payment.network, scheme=payment.scheme):
             await self._guarded(live, payment, call, network, begun, looked.unfit)
         self._parts.telemetry.settle_answered(
             payment.network,
             live.record.facilitator,
             live.record.money,
-            asyncio.get_running_loop().time() - begun,
+            time.monotonic() - begun,
         )
 
     async def _is_known(self, payment: Payment) -> bool:
@@ -218,7 +219,7 @@ class SettleFlow:
 
     async def hold(self, live: Live, call: Call, begun: float, first: Live | None = None) -> None:
         """Keep the caller until there is an answer, the hold is over, or it has left."""
-        watched, loop = first or live, asyncio.get_running_loop()
+        watched = first or live
         settle = call.generation.policy.in_force(live.record.network, call.only).settle
         while not (self._ready(watched) or self.draining or call.gone):
             if watched.unsent:
@@ -227,7 +228,7 @@ class SettleFlow:
                 with suppress(StoreUnavailable):  # it may have been sent: «nothing was sent» would be a lie
                     await watched.answered(AnswerEvent.HOLD)
             limit_s = settle.hold_s if watched.record.hint else settle.hold_without_hash_s
-            left_s = begun + limit_s - loop.time()
+            left_s = begun + limit_s - time.monotonic()
             if left_s <= 0:
                 return
             await watched.change(min(left_s, CALLER_CHECK_S))
@@ -299,11 +300,11 @@ class SettleFlow:
 
     async def told(self, live: Live, event: AnswerEvent, note: str = "", **changes: object) -> None:
         """Record what a caller was told, as soon as the store can: what nobody was handed must be listed."""
-        record = functools.partial(live.answered, event, note, **changes)
         try:
-            await record()
+            await live.answered(event, note, **changes)
         except StoreUnavailable:
-            self._parts.tasks.spawn(until_recorded(record), "told")
+            again = functools.partial(live.answered, event, note, **changes)
+            self._parts.tasks.spawn(until_recorded(again), "told")
 
     async def _left(self, live: Live) -> None:
         if live.callers <= 1:

@@ -117,7 +117,7 @@ class Layers:
 
     def in_force(self, network: str, facilitator: str, route: str) -> InForce:
         """What holds. Without a facilitator: what holds whichever is asked; an only one is always asked."""
-        found = self._kept.get((network, facilitator, route))
+        found = self._kept.get((network, facilitator or self.only, route))
         return found or self._laid(network, facilitator, route)
 
     def stack(self, network: str, facilitator: str, route: str) -> Stack:

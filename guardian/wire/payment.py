@@ -22,7 +22,7 @@ from guardian.wire.fields import (
     uint_of,
 )
 from guardian.wire.identity import Method, Signed, read_signed
-from guardian.wire.names import Address, Network, Nonce
+from guardian.wire.names import Address, Network, Nonce, public_id
 from guardian.wire.networks import network_of
 
 __all__ = ["Method", "Payment", "read_payment"]
@@ -32,6 +32,10 @@ MAX_RESOURCE_CHARS = 2048
 
 MAX_SECONDS = 2**53
 """Bound for `maxTimeoutSeconds`: what a float in seconds holds exactly."""
+
+
+_REPEATED = frozenset({"scheme", "network", "asset"})
+"""Of the requirements, what a payload may say of itself."""
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,12 +100,10 @@ def read_payment(body: bytes) -> Payment:
     payload = object_at(wrapper, "payload", "paymentPayload.")
     for part, path in ((root, "body"), (wrapper, "paymentPayload"), (terms, "paymentRequirements")):
         refuse_twins(part, path)
-    accepted = wrapper.get("accepted")
-    if type(accepted) is dict:
-        refuse_twins(accepted, "paymentPayload.accepted")
-    scheme = _scheme(terms, wrapper)
-    network, as_sent = _network(terms, wrapper)
-    asset = _asset(terms, wrapper)
+    repeated = _repeated(terms, wrapper)
+    scheme = _scheme(terms, repeated)
+    network, as_sent = _network(terms, repeated)
+    asset = _asset(terms, repeated)
     signed = read_signed(network, scheme, asset, payload)
     return _payment(
         root, wrapper, terms, signed, scheme=scheme, network=network, as_sent=as_sent, asset=asset
@@ -126,7 +128,7 @@ def _payment(
     domain: Json = extra if type(extra) is dict else {}
     return Payment(
         key=signed.key,
-        id="pay_" + hashlib.sha256(signed.key.encode()).hexdigest()[:32],
+        id=public_id(signed.key),
         x402_version=_version(root, wrapper, terms),
         scheme=scheme,
         method=signed.method,
@@ -154,15 +156,29 @@ def _payment(
     )
 
 
-def _scheme(terms: Json, wrapper: Json) -> str:
+def _repeated(terms: Json, wrapper: Json) -> list[tuple[str, Json]]:
+    """Where the payload itself says what it is for, unless it says just what the requirements say: v2 in
+    `accepted`, v1 beside the payload."""
+    repeated: list[tuple[str, Json]] = []
+    accepted = wrapper.get("accepted")
+    if type(accepted) is dict and accepted != terms:
+        refuse_twins(accepted, "paymentPayload.accepted")
+        repeated.append(("paymentPayload.accepted.", accepted))
+    if not _REPEATED.isdisjoint(wrapper):
+        repeated.append(("paymentPayload.", wrapper))
+    return repeated
+
+
+def _scheme(terms: Json, repeated: list[tuple[str, Json]]) -> str:
     scheme = text_at(terms, "scheme", "paymentRequirements.", "name the scheme, e.g. exact")
-    for place, other in _said_elsewhere(wrapper, "scheme"):
-        if other != scheme:
-            raise BadPayment(place, found(other), "name the scheme of paymentRequirements.scheme")
+    for place, said in repeated:
+        other = said.get("scheme")
+        if other is not None and other != scheme:
+            raise BadPayment(place + "scheme", found(other), "name the scheme of paymentRequirements.scheme")
     return scheme
 
 
-def _network(terms: Json, wrapper: Json) -> tuple[Network, str]:
+def _network(terms: Json, repeated: list[tuple[str, Json]]) -> tuple[Network, str]:
     """(network, as sent) of the requirements; refused where the payload names another one."""
     path = "paymentRequirements.network"
     cure = "name the network as CAIP-2 (eip155:8453) or by its v1 name (base)"
@@ -170,29 +186,20 @@ def _network(terms: Json, wrapper: Json) -> tuple[Network, str]:
     network = network_of(sent)
     if network is None:
         raise BadPayment(path, found(sent), cure)
-    for place, other in _said_elsewhere(wrapper, "network"):
-        if type(other) is not str or network_of(other) != network:
-            raise BadPayment(place, found(other), f"name the network of {path}, {sent}")
+    for place, said in repeated:
+        other = said.get("network")
+        if other is not None and (type(other) is not str or network_of(other) != network):
+            raise BadPayment(place + "network", found(other), f"name the network of {path}, {sent}")
     return network, sent
 
 
-def _asset(terms: Json, wrapper: Json) -> Address:
+def _asset(terms: Json, repeated: list[tuple[str, Json]]) -> Address:
     asset = _account(terms.get("asset"))
-    for place, other in _said_elsewhere(wrapper, "asset"):
-        if _account(other) != asset:
-            raise BadPayment(place, found(other), "name the asset of paymentRequirements.asset")
+    for place, said in repeated:
+        other = said.get("asset")
+        if other is not None and _account(other) != asset:
+            raise BadPayment(place + "asset", found(other), "name the asset of paymentRequirements.asset")
     return asset
-
-
-def _said_elsewhere(wrapper: Json, key: str) -> list[tuple[str, object]]:
-    """What the payload itself says about a key: v2 in `accepted`, v1 beside the payload."""
-    said: list[tuple[str, object]] = []
-    accepted = wrapper.get("accepted")
-    if type(accepted) is dict and accepted.get(key) is not None:
-        said.append((f"paymentPayload.accepted.{key}", accepted[key]))
-    if wrapper.get(key) is not None:
-        said.append((f"paymentPayload.{key}", wrapper[key]))
-    return said
 
 
 def _account(value: object) -> Address:

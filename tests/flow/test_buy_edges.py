@@ -265,10 +265,10 @@ class Shaky(MemoryStore):
 
     away = False
 
-    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+    async def update(self, old: Settlement, new: Settlement, **how: Any) -> None:
         if self.away:
             raise StoreUnavailable("away")
-        await super().update(old, new, patient=patient)
+        await super().update(old, new, **how)
 
 
 def test_a_store_that_goes_away_after_the_sending_loses_nothing_that_is_known() -> None:

@@ -1,6 +1,7 @@
 """Faults that come between two steps of a settle: what was found by trials with everything failing."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -32,7 +33,7 @@ class Failing(MemoryStore):
             raise StoreUnavailable("no answer")
         return claim
 
-    async def update(self, old: Settlement, new: Settlement, **how: bool) -> None:
+    async def update(self, old: Settlement, new: Settlement, **how: Any) -> None:
         if self.away:
             raise StoreUnavailable("away")
         await super().update(old, new, **how)

@@ -1,6 +1,7 @@
 """A success is answered at once, and recorded together with what its caller was told."""
 
 import asyncio
+from typing import Any
 
 from guardian.errors import StoreUnavailable
 from guardian.settlement.record import Settlement, noted
@@ -17,11 +18,11 @@ class Counting(MemoryStore):
         self.written: list[Settlement] = []
         self.failures = 0
 
-    async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+    async def update(self, old: Settlement, new: Settlement, **how: Any) -> None:
         if self.failures:
             self.failures -= 1
             raise StoreUnavailable("away")
-        await super().update(old, new, patient=patient)
+        await super().update(old, new, **how)
         self.written.append(new)
 
 
@@ -78,11 +79,11 @@ def test_a_success_is_kept_where_another_write_came_first() -> None:
     class Overtaken(MemoryStore):
         overtaken = False
 
-        async def update(self, old: Settlement, new: Settlement, *, patient: bool = False) -> None:
+        async def update(self, old: Settlement, new: Settlement, **how: Any) -> None:
             if not self.overtaken:
                 self.overtaken = True
                 await super().update(old, noted(old, "looked_at", now=old.updated_at))
-            await super().update(old, new, patient=patient)
+            await super().update(old, new, **how)
 
     store = Overtaken()
 
