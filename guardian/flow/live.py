@@ -91,6 +91,10 @@ class Live:
         self._moving = asyncio.Lock()
         self._waiting: set[asyncio.Future[None]] = set()
 
+    def goes_with(self, call: Call) -> None:
+        """It is sent as this caller asked for it."""
+        self.headers, self.only, self.generation = call.headers, call.only, call.generation
+
     @property
     def paid(self) -> bool:
         """The money moved, by a facilitator's word or the chain's."""

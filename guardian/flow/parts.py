@@ -13,6 +13,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
+import msgspec
+
 from guardian.chain.token import Tokens
 from guardian.chain.watcher import Watcher
 from guardian.facilitator.auth import Credentials
@@ -21,10 +23,12 @@ from guardian.facilitator.circuit import Circuits
 from guardian.facilitator.client import Facilitator
 from guardian.flow.diagnosis import Diagnosis
 from guardian.flow.outbox import Outbox
+from guardian.policy.layers import InForce
 from guardian.policy.model import Policy
 from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
 from guardian.wire.names import Network
+from guardian.wire.payment import Payment
 
 Headers = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger("guardian")
@@ -96,6 +100,17 @@ class Call(Protocol):
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Write the answer; True when the connection was still open then."""
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """One caller of /settle with its payment. in_force: the policy for it; unfit: facilitators that it must
+    not go to; since: when it came, in seconds of the monotonic clock."""
+
+    payment: Payment
+    call: Call
+    in_force: InForce
+    unfit: frozenset[str]
+    since: float
 
 
 class Tasks:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from guardian.errors import StoreUnavailable
 from guardian.flow import answers
 from guardian.flow.live import Live
-from guardian.flow.parts import Call, Generation, Parts, log
+from guardian.flow.parts import Call, Generation, Parts, Visit, log
 from guardian.flow.signatures import Signatures
 from guardian.settlement.purchase import is_forsaken, same_purchase
 from guardian.settlement.record import FACILITATOR, Settlement
@@ -101,15 +101,16 @@ class Purchases:
             raise StoreUnavailable("a payment of this purchase was left behind and cannot be taken up")
         return []
 
-    async def answered(self, live: Live, payment: Payment, call: Call, begun: float) -> bool:
+    async def answered(self, live: Live, visit: Visit) -> bool:
         """Answer from the payment before this one; False: nothing stands before it any more."""
+        payment, call = visit.payment, visit.call
         if live.record.paid_by:
             return await self._answered_as_bound(live, payment, call)
         while before := await self.before(live.record, call.generation):
             first = await self._attach(before[0])
             first.callers += 1
             try:
-                await self._flow.hold(first, call, begun)
+                await self._flow.hold(first, visit)
                 if call.gone or not first.final:
                     await self._not_yet(live, first, call)
                     return True
@@ -142,7 +143,7 @@ class Purchases:
 
     async def _paid_by(self, live: Live, first: Live, payment: Payment, call: Call) -> bool:
         """Hand out the first payment's success; only to whoever holds the payer's key."""
-        async with self._flow.alone_with(first) as alone:
+        async with self._flow.handing.alone_with(first) as alone:
             if not alone or first.handed_out or not first.paid:
                 return False
             if not await self._signatures.proven_anew(payment, call):
@@ -153,10 +154,11 @@ class Purchases:
             if live.record.paid_by != first.record.key and not await live.bound(first.record):
                 await self._not_yet(live, first, call)
                 return True
-            delivered = await call.answer(200, (), answers.paid_by_another(live.record, first.record))
-            if delivered:
-                await self._flow.delivered(first, f"for {live.record.id}", replayed_by=live.record.key)
-                await self._flow.delivered(live, f"by {first.record.id}")
+            if await call.answer(200, (), answers.paid_by_another(live.record, first.record)):
+                await self._flow.handing.delivered(
+                    first, f"for {live.record.id}", replayed_by=live.record.key
+                )
+                await self._flow.handing.delivered(live, f"by {first.record.id}")
                 self._parts.telemetry.orphan_replayed(live.record.network)
                 log.info("orphan used", extra={"settlement": live.record.id, "paid_by": first.record.id})
             else:

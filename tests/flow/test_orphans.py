@@ -156,10 +156,10 @@ def test_a_success_that_is_being_handed_out_is_not_closed_and_what_was_handed_ou
     async def script(scene: Scene) -> None:
         record = await orphan(scene)
         live = await scene.flow.lives.attach(record)
-        async with scene.flow.alone_with(live):
+        async with scene.flow.handing.alone_with(live):
             closing = asyncio.create_task(queue(scene).write_off(record, "because", "ann"))
             await asyncio.sleep(0)
-            await scene.flow.delivered(live)
+            await scene.flow.handing.delivered(live)
         with pytest.raises(CannotClose, match="handed out"):
             await closing
         with pytest.raises(IllegalMove, match="no orphan"):
