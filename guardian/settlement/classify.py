@@ -16,7 +16,8 @@ import re
 import orjson
 from msgspec.structs import replace
 
-from guardian.settlement.reasons import ERROR_TYPES, REASONS, Reason
+from guardian.settlement.codes import read_code
+from guardian.settlement.reasons import CATCH_ALLS, ERROR_TYPES, REASONS, Reason
 from guardian.settlement.saying import Saying, Shape, named, read_saying, shown
 from guardian.settlement.texts import (
     CHECK,
@@ -24,7 +25,13 @@ from guardian.settlement.texts import (
     ESTIMATION_REFUSED,
     Sign,
     TextRule,
+    is_loaded,
+    is_quiet,
+    is_refusal,
+    names_later,
     read_check,
+    read_now,
+    read_simulated,
     read_text,
 )
 from guardian.settlement.verdict import Alert, Health, Operation, Outcome, Verdict, by_class
@@ -61,6 +68,9 @@ SHUT_DOOR = 503
 """The one 5xx that an edge gives before a request reaches anybody; any other page in the place of a 5xx
 answer may stand for an answer that was lost."""
 
+NOT_NOW_STATUSES = frozenset({409, 423, 429, SHUT_DOOR})
+"""By these, with an object of its own, a facilitator says that it is busy, paused or out of money."""
+
 MAX_WRAPPERS = 3
 
 # Words of the guess "this speaks of a node or of a call to one", which can fail at any step.
@@ -71,6 +81,13 @@ _NODE = re.compile(r"rpc|https?:|\bprovider\b|client error|http request failed|\
 _STATUS_PHRASES = frozenset(
     {"service unavailable", "503 service unavailable", "service temporarily unavailable"}
 )
+
+# Rules of steps before the broadcast that no contract and no chain says of a payment under way; and those
+# that may be said of more than the payment, where a word of a later step stands beside them.
+_FIRST_STEPS = frozenset(
+    {"gas_money", "gas_limit", "fee_cap", "signing", "simulation", "simulation_refused", "request"}
+)
+_SET_UP = frozenset({"not_configured", "unsupported"})
 
 _ACCESS_CURE = (
     "the facilitator refuses access or does not serve this path: check URL, credentials and billing"
@@ -170,18 +187,17 @@ def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
         return doubt("unexpected_status")
     if transaction:
         return doubt("hash")
-    if status == 200 and reply.success is None:
+    if status == 200 and not reply.denied:
         return doubt("no_settle_body", Health.FAULTY)
     if listed:
-        return _settle_listed(listed, rule, message)
+        return _settle_listed(listed, rule, said.text, message)
     soft = _knows_nothing(status, said, rule)
     if rule.sign in (Sign.SENT, Sign.TIME):
         return doubt(f"text_{rule.name}", soft=soft)
     if refused := _refused_by_status(status, said, reason, message):
         return refused
-    thrown = status in GATEWAY_STATUSES or (status >= 500 and rule is CHECK)  # at any step
-    if said.shape is not Shape.HTML and not thrown and _is_definitive(rule):
-        return _text_verdict(rule, reason, message)
+    if (found := _own_word(status, said, rule)) is not None:
+        return _text_verdict(found, reason, message)
     if said.error_type:
         return _error_type_verdict(Operation.SETTLE, said.error_type, message)
     if status >= 500 and status not in SLOW_STATUSES:
@@ -189,12 +205,24 @@ def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
     return doubt("unlisted", soft=soft)
 
 
+def _own_word(status: int, said: Saying, rule: TextRule) -> TextRule | None:
+    """What the facilitator itself says that it refuses, or does not take on now."""
+    own = said.shape is Shape.OBJECT
+    now = own and status in NOT_NOW_STATUSES
+    found = read_code(said.code) if own and said.code and is_quiet(said.text) else None
+    found = found or (read_now(said.text) if now else None)
+    if found and (status not in GATEWAY_STATUSES or (now and found.sign is Sign.BEFORE)):
+        return found
+    thrown = status in GATEWAY_STATUSES or (status >= 500 and rule is CHECK)  # at any step
+    return None if said.shape is Shape.HTML or thrown or not _is_definitive(rule) else rule
+
+
 def _knows_nothing(status: int, said: Saying, rule: TextRule) -> bool:
     """Whether nothing in a reply without a listed reason speaks for a broadcast or a lost answer."""
     if status in SLOW_STATUSES or said.error_type:
         return False
     page = said.shape in (Shape.EMPTY, Shape.HTML)
-    if not page and not said.text.strip(" |"):
+    if not page and not said.text.strip(" |") and not said.code:
         return False  # cut off, or no error report at all
     if status == SHUT_DOOR:
         if said.text.strip().rstrip(".").lower() in _STATUS_PHRASES:
@@ -205,7 +233,7 @@ def _knows_nothing(status: int, said: Saying, rule: TextRule) -> bool:
     return silent and not _NODE.search(said.text)
 
 
-def _settle_listed(listed: Reason, rule: TextRule, message: str) -> Verdict:
+def _settle_listed(listed: Reason, rule: TextRule, text: str, message: str) -> Verdict:
     """A listed reason, unless the text beside it tells of something later or earlier."""
     estimated = rule in (ESTIMATION, ESTIMATION_REFUSED) and listed.broadcast == "maybe"
     late = rule.sign is Sign.SENT or (rule.sign is Sign.TIME and not listed.read)
@@ -213,14 +241,19 @@ def _settle_listed(listed: Reason, rule: TextRule, message: str) -> Verdict:
         return _text_verdict(rule, listed.name, message)
     if late and listed.settle is not Outcome.SETTLEMENT:
         return Verdict(Outcome.SETTLEMENT, f"text_{rule.name}", listed.name, message, Health.NEUTRAL)
-    if _says_more(listed, rule):
-        return _text_verdict(rule, listed.name, message)
+    if more := _says_more(listed, rule, text):
+        return _text_verdict(more, listed.name, message)
     return _listed_verdict(Operation.SETTLE, listed, message)
 
 
-def _says_more(listed: Reason, rule: TextRule) -> bool:
-    """Whether the reason only says that a check failed, and the text says what it found."""
-    return listed.name == "verification_failed" and rule.sign is Sign.REFUSED
+def _says_more(listed: Reason, rule: TextRule, text: str) -> TextRule | None:
+    """What the text says where the reason only says that a step failed: at which, or why."""
+    if listed.name in CATCH_ALLS:
+        set_up = rule.name in _SET_UP and not names_later(text)
+        return rule if set_up or rule.name in _FIRST_STEPS else None
+    if "simulation" in listed.name:
+        return read_simulated(text)
+    return rule if listed.name == "verification_failed" and rule.sign is Sign.REFUSED else None
 
 
 def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
@@ -234,15 +267,17 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
     if reply.is_valid is True:
         return unknown("contradiction", Health.FAULTY, soft=False)
     rule = read_check(said.text)
-    if listed and (status != 200 or reply.is_valid is False):
-        if _says_more(listed, rule):
-            return _text_verdict(rule, listed.name, message)
+    if listed and (status != 200 or reply.denied):
+        if more := _says_more(listed, rule, said.text):
+            return _text_verdict(more, listed.name, message)
+        if listed.verify is Outcome.UNKNOWN and is_loaded(said.text):
+            return _broken("text_load", listed.name, message)
         return _listed_verdict(Operation.VERIFY, listed, message)
     if refused := _refused_by_status(status, said, reason, message):
         return refused
     if status >= 500 and (status in GATEWAY_STATUSES or not _is_definitive(rule)):
         return _broken(f"status_{status // 100}xx", reason, message)
-    if status == 200 and reply.is_valid is None:
+    if status == 200 and not reply.denied:
         return unknown("no_verify_body", Health.FAULTY)
     if rule.sign is Sign.TIME or status in SLOW_STATUSES:
         return _broken(f"text_{rule.name}", reason, message)
@@ -252,6 +287,12 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
         return _text_verdict(rule, reason, message)
     if said.error_type:
         return _error_type_verdict(Operation.VERIFY, said.error_type, message)
+    if code := read_code(said.code):
+        return _text_verdict(code, reason, message)
+    if is_loaded(said.text):
+        return _broken("text_load", reason, message)
+    if reply.denied and is_refusal(said.text):
+        return Verdict(Outcome.PERMANENT, "refused", reason, message, Health.HEALTHY)
     return unknown("unlisted", Health.NEUTRAL)
 
 
@@ -297,7 +338,7 @@ def _later(rule: str, reason: str, message: str, health: Health) -> Verdict:
 def _text_verdict(rule: TextRule, reason: str, message: str) -> Verdict:
     transient = rule.sign is Sign.BEFORE
     health = Health.FAULTY
-    if rule.name in ("rate_limit", "simulation"):
+    if rule.name in ("rate_limit", "quota", "not_now", "simulation"):
         health = Health.NEUTRAL
     elif rule.payload:
         health = Health.HEALTHY

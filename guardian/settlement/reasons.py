@@ -65,6 +65,25 @@ def _load() -> dict[str, Reason]:
 REASONS: dict[str, Reason] = _load()
 
 
+CATCH_ALLS = frozenset(
+    {
+        "invalid_exact_evm_failed_to_execute_transfer",
+        "invalid_exact_evm_transaction_failed",
+        "invalid_exact_solana_transaction_failed",
+        "invalid_exact_svm_transaction_failed",
+        "invalid_upto_evm_transaction_failed",
+        "settlement_failed",
+        "transaction_failed",
+        "unexpected_error",
+        "unexpected_settle_error",
+        "unknown_error",
+        "unknown_settlement_error",
+    }
+)
+"""Reasons put round whatever was thrown, at any step: a message that names a step before the broadcast
+says more than they do."""
+
+
 @dataclass(frozen=True, slots=True)
 class ErrorType:
     """A generic error type of an API gateway, sent in bodies that are no x402 reply (CDP v2)."""

@@ -10,7 +10,9 @@ from enum import Enum, auto
 
 import msgspec
 import orjson
+from msgspec.structs import replace
 
+from guardian.settlement.codes import read_code
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
 from guardian.settlement.texts import ESTIMATION, MAX_TEXT, read_text
 from guardian.settlement.verdict import Operation, Outcome
@@ -74,11 +76,13 @@ class Shape(Enum):
 
 class Saying(msgspec.Struct, frozen=True):
     """listed: the listed reason that the body names, the most doubtful one where it names several;
-    text: every string of the body, listed reasons taken out; transaction: a hash, wherever it stands;
+    code: one that `codes.py` reads; text: every string of the body, listed reasons and the code taken out;
+    transaction: a hash, wherever it stands;
     error_type: a generic one of `ERROR_TYPES`; wrapped: another facilitator reply quoted in this one."""
 
     shape: Shape
     listed: str = ""
+    code: str = ""
     text: str = ""
     transaction: str = ""
     error_type: str = ""
@@ -123,7 +127,17 @@ def _read_object(operation: Operation, document: dict[str, object]) -> Saying:
     reported = next((text for key, text in strings if key in _HASH_KEYS and named(text)), "")
     if not error_type:
         texts += [text for key, text in strings if key == "errorType"]
-    return _read_texts(operation, Shape.OBJECT, texts, reported, error_type)
+    said = _read_texts(operation, Shape.OBJECT, texts, reported, error_type)
+    code = _code_of(operation, document, texts)
+    return replace(said, code=code, text=said.text.replace(code, " ")) if code else said
+
+
+def _code_of(operation: Operation, document: dict[str, object], texts: list[str]) -> str:
+    """The code that answers the question: the reason of an x402 reply, where there is one, or any other."""
+    keys = ("errorReason", "error_reason") if operation is Operation.SETTLE else ("invalidReason",)
+    own = [said for key in keys if isinstance(said := document.get(key), str) and said]
+    codes = (text for text in own or texts if text.lower() not in REASONS and read_code(text))
+    return next(codes, "")
 
 
 def _read_texts(

@@ -255,3 +255,26 @@ FAILED_READ = any_of(
     r"reach|load|connect|get|retrieve)\b|\binternal (?:server )?error\b"
 )
 """On /verify: the facilitator could not find out, so it may know later."""
+
+LOADED = any_of(
+    r"\brate ?limit|\btoo many requests\b|\brequest (?:count|limit|rate) (?:exceeded|reached)\b|"
+    r"\bover(?:loaded| capacity)\b|\bbusy\b|\bthrottl|\bquota\b|\bunavailable\b|"
+    r"\berror sending request\b|\bcould not (?:connect|reach)\b|\bserver returned an error response\b"
+)
+"""On /verify: whoever says this was not able to check, now."""
+
+REFUSING = any_of(
+    r"\b(?:not?|never|only|too|must|below|above|under|over|exceeds?|unknown|declined|denied|refused|rejected|"
+    r"blocked|banned|unexpected|extra|differs?|insufficient|invalid|missing|expired|wrong|bad|mismatch(?:ed)?|"
+    r"unsupported|disallowed|forbidden|required|requires|lacks|without|inactive|disabled|frozen|exceeded|"
+    r"sanctioned|malformed|empty|zero|negative|different|incorrect|conflict)\b|n t\b"
+)
+"""On /verify: words that refuse; without one a reason nobody has listed is for the policy to judge."""
+
+NO_REASON = re.compile(
+    r"error|fail|exception|internal|unexpected|unavailable|unknown(?! (?:\w{1,12} ){1,2}instruction)|time|"
+    r"busy|retry|try again|connect|fetch|\brpc\b|\bnodes?\b|https?:|request\b|server|upstream|undefined|"
+    r"per second|capacity|your (?:app|project)\b|null\b|crash|panic|unable|could not|"
+    r"cannot|something|went wrong|oops|other\b|\bnone\b|n/a"
+)
+"""Words of a report about the one who checks, or of none: no reason to refuse the payment."""

@@ -111,10 +111,11 @@ REFUSED_RULES = (
         r"\b(?:under|over)(?:payment|paid|pay)\b",
         r"\b(?:amount|value)\b.{0,40}\b(?:mismatch|does not match|too (?:low|small|high)|below|less than|"
         r"under|lower than)\b",
-        r"\b(?:below|under|less than)\b.{0,20}\bminimum\b|\bminimum (?:payment )?amount\b",
+        r"\b(?:below|under|less than)\b.{0,20}\bminimum\b|\bminimum (?:payment )?amount\b|"
+        r"\bmin(?:imum)? amount not met\b",
         r"\b(?:invalid|wrong|incorrect|insufficient) (?:payment |fee |authorized )?(?:amount|value)\b",
-        r"\b(?:mandate|spend(?:ing)?|budget|payment|amount) (?:(?:limit|cap|"
-        r"budget) )?(?:would be )?exceeded\b",
+        r"\b(?:mandate|spend(?:ing)?|(?:agent|session|payer|user|client|wallet) budget|payment|amount) "
+        r"(?:(?:limit|cap|budget) )?(?:would be )?exceeded\b",
         r"\bminimum (?:payment|price) (?:is|of)\b|\binvalid settlement amount\b",
         r"\bexceeds (?:the )?(?:client )?(?:authorized|permitted|approved) (?:amount|value|maximum)\b|"
         r"\bexceeds (?:the )?(?:client )?authorized\b|\b(?:amount|value|fee|"
@@ -135,7 +136,7 @@ REFUSED_RULES = (
     text_rule(
         "not_configured",
         Sign.REFUSED,
-        r"\bsettlement (?:is )?(?:disabled|not enabled)\b|\bnot configured\b|"
+        r"\bsettlement (?:is )?(?:disabled|not enabled)\b|\bnot (?:properly |correctly |fully )?configured\b|"
         r"\bconfig(?:uration)? not found\b|\b(?:scheme|network|chain|token|"
         r"asset|endpoint|wallet|signer|relayer|fee payer|client|"
         r"facilitator|escrow|service|private key|rpc url)\b.{0,30}\b(?:disabled|not configured|not enabled|"
@@ -162,7 +163,8 @@ REFUSED_RULES = (
         "unsupported",
         Sign.REFUSED,
         r"\b(?:unsupported|unknown|invalid|wrong|unrecogni[sz]ed|incompatible)\b.{0,20}\b(?:scheme|network|"
-        r"chain|asset|token|(?:x402 ?|protocol )?version|kind|payload type)\b(?! (?:error|response))",
+        r"chain|asset|token|(?:x402 ?|protocol )?version|kind|payload type|"
+        r"namespace)\b(?! (?:error|response))",
         r"\b(?:scheme|network|chain|asset|token|x402 ?version|kind|payload type|version)\b.{0,60}\b(?:not "
         r"supported|unsupported|not registered|not the registered|mismatch|does not match)\b",
         r"\bno (?:\w{1,12} ){0,2}(?:facilitator|handler|mechanism|scheme)\b.{0,20}\b(?:registered|found|"
@@ -178,6 +180,15 @@ REFUSED_RULES = (
         r"\bnot (?:white|allow) ?listed\b|\bnot found in\b.{0,20}\b(?:registry|requirements)\b",
         payload=True,
         failover=True,
+    ),
+    # That the request itself did not come as far as the money.
+    text_rule(
+        "request",
+        Sign.REFUSED,
+        r"\bnot found in (?:the )?(?:payment )?(?:payload|request|header|body)\b",
+        r"\b(?:validation|verification) failed before (?:signing|(?:batch )?enqueue)\b",
+        r"\bmissing (?:required )?(?:payment ?(?:payload|requirements|header)|x402 ?version)\b",
+        payload=True,
     ),
     text_rule(
         "payload",
@@ -237,7 +248,8 @@ REFUSED_RULES = (
         r"between) "
         r"[^|]{1,20}\binstructions?\b|\binstruction has (?:insufficient|too few|too many|no) accounts\b|"
         r"\binstruction data too (?:short|long)\b",
-        rf"\b{_PARTY}\b.{{0,20}}(?<!\w){_NOT_MATCHING}(?!\w)|\b(?!{_OF_CHAIN})\w{{1,20}} mismatch\b",
+        rf"\b{_PARTY}\b(?! (?:balance|nonce|status|state|receipt)\b).{{0,20}}(?<!\w){_NOT_MATCHING}(?!\w)|"
+        rf"\b(?!{_OF_CHAIN})\w{{1,20}} mismatch\b",
         rf"\b{_PARTY}\b.{{0,20}}\b(?:is )?(?:invalid|incorrect|empty|zero|malformed|not (?:a )?valid)\b|"
         rf"\b{_PARTY}\b.{{0,40}}\bexpected\b.{{1,80}}\b(?:got|received|found|actual)\b",
         rf"\b{_FIELD}\b.{{0,60}}\bmust (?:be|match|have|not|contain|invoke|equal|include)\b",

@@ -110,10 +110,12 @@ TIME_RULES = (
         Sign.TIME,
         r"(?<!max )(?<!payload )\btime(?:d|s)? ?outs?\b|\b(?:e|esocket|connect|read|write)timed ?out\b|"
         r"\btimedout\b|\betimeout\b",
-        r"\bexecution expired\b|\bexecution time\b|\btook too long\b|\btoo slow\b|\bgave up\b|\bgiving up\b|"
-        r"\bin time\b|"
+        r"(?<!outside )\bexecution expired\b|\bexecution time\b|\btook too long\b|\btoo slow\b|\bgave up\b|"
+        r"\bgiving up\b|\bin time\b|"
         r"\bwithin \d+ ?(?:ms|s|sec|min)",
-        r"\bdeadline ?(?:has |was |is )?(?:exceeded|elapsed|reached)\b|\bcontext deadline\b|\bexhausted\b",
+        r"\bdeadline ?(?:has |was |is )?(?:exceeded|elapsed|reached)\b|\bcontext deadline\b|"
+        r"(?<!budget )(?<!budget is )(?<!tier )(?<!tier is )(?<!quota )(?<!quota is )(?<!pool )(?<!capacity )"
+        r"(?<!temporarily )\bexhausted\b",
         r"\bcontext cancell?ed\b|\b(?:request|operation|call|task|client|was|been) (?:was |been )?"
         r"(?:cancell?ed|aborted)\b",
         r"\baborted\b|\babort(?: signal| error)\b|\binterrupted\b|\bshutting down\b|\bclosed request\b",

@@ -39,13 +39,15 @@ _MESSAGE = (
     "invalidReasonDetails", "message", "detail", "error",
 )  # fmt: skip
 _TRANSACTION = ("transaction", "txHash", "tx_hash", "transactionHash", "transaction_hash")
+_NO = ("success", "settled", "ok", "valid", "isValid", "is_valid")
+_FAILED_STATUSES = frozenset({"error", "failure", "failed"})
 _NETWORK = ("network", "networkId")
 _PAYER = ("payer",)
 
 
 class SettleReply(msgspec.Struct, frozen=True):
-    """success: None where the reply does not say. transaction: "" where none is named; a hash found in
-    free text is a hint like any other reported one."""
+    """success: None where the reply does not say; denied: it says no, in whatever way. transaction: "" where
+    none is named; a hash found in free text is a hint like any other reported one."""
 
     well_formed: bool
     success: bool | None
@@ -54,16 +56,18 @@ class SettleReply(msgspec.Struct, frozen=True):
     transaction: str
     network: str
     payer: str
+    denied: bool
 
 
 class VerifyReply(msgspec.Struct, frozen=True):
-    """is_valid: None where the reply does not say."""
+    """is_valid: None where the reply does not say; denied: it says no, in whatever way."""
 
     well_formed: bool
     is_valid: bool | None
     reason: str
     message: str
     payer: str
+    denied: bool
 
 
 def read_settle_reply(status: int, body: bytes) -> SettleReply:
@@ -86,6 +90,7 @@ def read_settle_reply(status: int, body: bytes) -> SettleReply:
         transaction=transaction,
         network=_first_text(said, _NETWORK),
         payer=_first_text(said, _PAYER),
+        denied=success is False or _says_no(said),
     )
 
 
@@ -101,6 +106,7 @@ def read_verify_reply(status: int, body: bytes) -> VerifyReply:
         reason="" if valid else _short(reason),
         message="" if valid else _short(message),
         payer=_first_text(said, _PAYER),
+        denied=valid is False or _says_no(said),
     )
 
 
@@ -143,6 +149,15 @@ def complete_settle_body(body: bytes, *, transaction: str, network: str, payer: 
     parts = {name: bytes(value) for name, value in raw.items()}
     parts.update({name: orjson.dumps(value) for name, value in missing.items()})
     return b"{" + b",".join(orjson.dumps(name) + b":" + value for name, value in parts.items()) + b"}"
+
+
+def _says_no(said: list[dict[str, Any]]) -> bool:
+    """An explicit no in words of its own; none of these is ever read as a yes."""
+    if not said:
+        return False
+    status = said[0].get("status")
+    failed = isinstance(status, str) and status.lower() in _FAILED_STATUSES
+    return failed or any(said[0].get(name) is False for name in _NO)
 
 
 def _lacks(present: object, wanted: str) -> bool:
