@@ -23,16 +23,19 @@ from guardian.settlement.texts import (
     CHECK,
     ESTIMATION,
     ESTIMATION_REFUSED,
+    FIRST_STEPS,
+    OF_PAYMENT,
+    SET_UP,
     Sign,
     TextRule,
     is_loaded,
     is_quiet,
     is_refusal,
-    names_later,
     read_check,
     read_now,
     read_simulated,
     read_text,
+    tells_why,
 )
 from guardian.settlement.verdict import Alert, Health, Operation, Outcome, Verdict, by_class
 from guardian.wire.reply import MAX_SEARCHED, read_settle_reply, read_verify_reply
@@ -73,21 +76,14 @@ NOT_NOW_STATUSES = frozenset({409, 423, 429, SHUT_DOOR})
 
 MAX_WRAPPERS = 3
 
-# Words of the guess "this speaks of a node or of a call to one", which can fail at any step.
 _SAYS_SUCCESS = re.compile(rb"""success["'\\]*\s*[:=]\s*true""", re.IGNORECASE)
 """A yes in what is no whole reply: cut off, garbled, or inside something else."""
 
+# Words of the guess "this speaks of a node or of a call to one", which can fail at any step.
 _NODE = re.compile(r"rpc|https?:|\bprovider\b|client error|http request failed|\bfor url\b", re.IGNORECASE)
 _STATUS_PHRASES = frozenset(
     {"service unavailable", "503 service unavailable", "service temporarily unavailable"}
 )
-
-# Rules of steps before the broadcast that no contract and no chain says of a payment under way; and those
-# that may be said of more than the payment, where a word of a later step stands beside them.
-_FIRST_STEPS = frozenset(
-    {"gas_money", "gas_limit", "fee_cap", "signing", "simulation", "simulation_refused", "request"}
-)
-_SET_UP = frozenset({"not_configured", "unsupported"})
 
 _ACCESS_CURE = (
     "the facilitator refuses access or does not serve this path: check URL, credentials and billing"
@@ -249,8 +245,8 @@ def _settle_listed(listed: Reason, rule: TextRule, text: str, message: str) -> V
 def _says_more(listed: Reason, rule: TextRule, text: str) -> TextRule | None:
     """What the text says where the reason only says that a step failed: at which, or why."""
     if listed.name in CATCH_ALLS:
-        set_up = rule.name in _SET_UP and not names_later(text)
-        return rule if set_up or rule.name in _FIRST_STEPS else None
+        set_up = rule.name in SET_UP and tells_why(text)
+        return rule if set_up or rule.name in FIRST_STEPS else None
     if "simulation" in listed.name:
         return read_simulated(text)
     return rule if listed.name == "verification_failed" and rule.sign is Sign.REFUSED else None
@@ -275,7 +271,8 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
         return _listed_verdict(Operation.VERIFY, listed, message)
     if refused := _refused_by_status(status, said, reason, message):
         return refused
-    if status >= 500 and (status in GATEWAY_STATUSES or not _is_definitive(rule)):
+    own = said.shape is Shape.OBJECT and rule.name in OF_PAYMENT
+    if status >= 500 and not (own or (_is_definitive(rule) and status not in GATEWAY_STATUSES)):
         return _broken(f"status_{status // 100}xx", reason, message)
     if status == 200 and not reply.denied:
         return unknown("no_verify_body", Health.FAULTY)

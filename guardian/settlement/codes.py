@@ -45,7 +45,7 @@ _SPONSORS = _words(
 _CLIENTS = _words("payer payto payee seller merchant tenant client customer user buyer ip")
 _PLANS = _words("free tier plan trial subcent concurrency concurrent")
 _COUNTED = _words(
-    "quota tier rate ratelimit limit limits cap caps ceiling budget capacity credits sponsorship many"
+    "quota tier rate ratelimit limit limits cap caps ceiling budget capacity credits pool sponsorship many"
 )
 _USED_UP = _words("exceeded exceeds exhausted reached limited depleted throttled many")
 _CAPPED = _words("gas fee fees")
@@ -86,7 +86,9 @@ _REQUEST_PARTS = re.compile(
     r"^policy (?:max )?(?:unknown )?(?:program\b|instructions?\b)?|\b(?:address )?lookup tables?\b|"
     r"\bcompute units?\b"
 )
-_LATER_TOO = re.compile(r"\b(?:rpc|provider|bundler|backend|fail|error|exception|unknown|state)")
+_LATER_TOO = re.compile(
+    r"\b(?:rpc|provider|bundler|backend|fail|error|exception|unknown|state|replac|drop|evict|unconf)"
+)
 
 
 @lru_cache(maxsize=1024)

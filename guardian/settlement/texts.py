@@ -53,27 +53,43 @@ __all__ = [
     "CHECK",
     "ESTIMATION",
     "ESTIMATION_REFUSED",
+    "FIRST_STEPS",
     "GAS_MONEY",
     "MAX_TEXT",
+    "OF_PAYMENT",
+    "SET_UP",
     "Sign",
     "TextRule",
     "is_loaded",
     "is_quiet",
     "is_refusal",
-    "names_later",
     "plain",
     "read_check",
     "read_now",
     "read_simulated",
     "read_text",
+    "tells_why",
 ]
 
 MAX_TEXT = 8_192
 """Characters looked at. The longest real texts (viem with all its arguments) are some 4,000; what is
 longer is not judged and counts as doubt."""
 
+BARE_WORDS = 5
+"""Words that behind a reason for anything may say what was found in any step."""
+
 LONG_TEXT = 80
 """Characters from which dots at the end mean that somebody cut the text; below, they are just dots."""
+
+# Rules of steps before the broadcast that no contract and no chain says of a payment under way; and those
+# that may be said of more than the payment, where a word of a later step stands beside them.
+FIRST_STEPS = frozenset(
+    {"gas_money", "gas_limit", "fee_cap", "signing", "simulation", "simulation_refused", "request"}
+)
+SET_UP = frozenset({"not_configured", "unsupported"})
+
+# On /verify, what only a facilitator that read the payment can say, whatever its status.
+OF_PAYMENT = frozenset({"domain", "signature", "expired", "balance", "recipient", "amount", "compliance"})
 
 _TELLING = (*SENT_RULES, *TIME_RULES)
 _RULES = (*_TELLING, *CATCH_ALL_RULES, *BEFORE_RULES, *REFUSED_RULES, GENERAL, CHECK)
@@ -88,7 +104,10 @@ _ANY_STEP = frozenset({"access", "unsupported", "request", "payload", "shape", "
 
 # What explains a code speaks of the settlement that it did not begin, and of gas that is not there.
 _OF_CODES = re.compile(r"\bsettle(?:ments?)?\b|\bgas\b|\b(?:temporarily|currently) unavailable\b")
-_OF_WAITING = re.compile(rf"{_OF_CODES.pattern}|\bbusy\b|\bretry(?:able)?\b|\bqueue\b|\bdepth: \d")
+_OF_WAITING = re.compile(
+    rf"{_OF_CODES.pattern}|\bbusy\b|\bretry(?:able)?\b(?= ?(?:later|in|\||$))|\bqueue\b|\bdepth: \d"
+)
+_WENT_WRONG = re.compile(r"\b(?:fail|error|exception|replac|drop|evict|unconf)")
 
 _BARE = frozenset({"access", "request", "shape", "general", "check"})
 
@@ -178,7 +197,8 @@ def read_now(text: str) -> TextRule | None:
     words = plain(text)
     if read_text(text).sign is not Sign.NONE or not NOT_NOW.pattern.search(words) or _is_cut(words):
         return None
-    return None if _says_later(_OF_WAITING.sub(" ", NOT_NOW.pattern.sub(" ", words))) else NOT_NOW
+    rest = _OF_WAITING.sub(" ", NOT_NOW.pattern.sub(" ", words))
+    return None if _says_later(rest) or _WENT_WRONG.search(rest) else NOT_NOW
 
 
 def read_simulated(text: str) -> TextRule | None:
@@ -212,9 +232,10 @@ def is_quiet(text: str) -> bool:
     return not _says_later(_OF_CODES.sub(" ", plain(text)))
 
 
-def names_later(text: str) -> bool:
-    """Whether a text that refuses has a word of a later step in it, beside what a request calls its parts."""
-    return _says_later(NAMES.sub(" ", plain(text)))
+def tells_why(text: str) -> bool:
+    """Whether a text that refuses says more than a few bare words, and none of them of a later step."""
+    words = plain(text)
+    return len(words.split()) > BARE_WORDS and not _says_later(NAMES.sub(" ", words))
 
 
 def _says_later(words: str) -> bool:

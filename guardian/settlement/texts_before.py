@@ -42,7 +42,8 @@ GAS_MONEY = text_rule(
     r"native balance)\b|\binsufficient (?:\w{1,12} ){0,2}(?:balance|funds) (?:in|of|on) (?:the )?(?:"
     r"delegation|facilitator|relayer|sponsor|fee payer|operator)\b|"
     r"\b(?:facilitator|relayer|"
-    r"fee payer|signer|hot wallet)\b.{0,30}\b(?:insufficient|not enough|low|out of|zero|empty)\b",
+    r"fee payer|signer|hot wallet)\b.{0,30}\b(?:insufficient|not enough|low|"
+    r"out of (?:gas|funds|money|eth|balance)|zero|empty)\b",
     r"\baa(?:21|31)\b|\bdidn ?t pay prefund\b|\bpaymaster deposit\b.{0,30}\btoo low\b|"
     r"\b(?:smart )?account does not have sufficient funds\b",
     failover=True,

@@ -40,7 +40,7 @@ _MESSAGE = (
 )  # fmt: skip
 _TRANSACTION = ("transaction", "txHash", "tx_hash", "transactionHash", "transaction_hash")
 _NO = ("success", "settled", "ok", "valid", "isValid", "is_valid")
-_FAILED_STATUSES = frozenset({"error", "failure", "failed"})
+_FAILED_STATUSES = frozenset({"error", "failure", "failed", "rejected"})
 _NETWORK = ("network", "networkId")
 _PAYER = ("payer",)
 

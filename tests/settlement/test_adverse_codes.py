@@ -174,6 +174,8 @@ def test_a_no_in_words_of_its_own_is_judged_by_its_text(no: dict[str, object]) -
     [
         ("insufficient funds for gas * price + value", Outcome.TRANSIENT),
         ("No facilitator registered for scheme: exact and network: eip155:137", Outcome.PERMANENT),
+        ("unsupported network", Outcome.SETTLEMENT),
+        ("wallet not configured", Outcome.SETTLEMENT),
         ("invalid signature", Outcome.SETTLEMENT),
         ("ERC20: transfer amount exceeds balance", Outcome.SETTLEMENT),
         ("authorization expired", Outcome.SETTLEMENT),
@@ -225,3 +227,50 @@ def test_a_preflight_of_web3_js_broadcast_nothing(wrapper: str) -> None:
 )
 def test_what_stands_round_a_preflight_still_counts(text: str) -> None:
     assert certain_of(text) == []
+
+
+READ = [
+    *("sponsor_balance_low", "payer_rate_limited", "daily_budget_exhausted", "facilitator_out_of_gas"),
+    *("merchant_not_found", "auth_expired", "verify_only_mode", "settlement_disabled", "service_paused"),
+    *("wallet_blocked", "settle_gas_cap_exceeded", "seller_settle_cap_exceeded", "signer_pool_exhausted"),
+    *("payment_identifier_conflict", "policy:unknown_program", "policy:address_lookup_table_not_supported"),
+]
+LATER = [
+    *(
+        "tx",
+        "txn",
+        "transaction",
+        "receipt",
+        "pending",
+        "broadcast",
+        "submitted",
+        "sent",
+        "confirmed",
+        "reverted",
+    ),
+    *(
+        "retries",
+        "attempts",
+        "timeout",
+        "rpc",
+        "node",
+        "mempool",
+        "block",
+        "nonce",
+        "hash",
+        "executed",
+    ),
+    *("settled", "failed", "provider", "replaced", "dropped", "onchain", "unconfirmed", "indexer"),
+]
+
+
+@pytest.mark.parametrize("code", READ)
+def test_one_word_of_a_later_step_anywhere_in_a_code_leaves_it_in_doubt(code: str) -> None:
+    assert read_code(code)
+    words = code.split("_")
+    for word in LATER:
+        for at in range(len(words) + 1):
+            later = "_".join([*words[:at], word, *words[at:]])
+            for status in (200, 400, 409, 500, 503):
+                body = json.dumps({"success": False, "errorReason": later}).encode()
+                assert classify_reply(Operation.SETTLE, status, body).outcome in DOUBTFUL, later

@@ -48,8 +48,8 @@ def words_of(body: object) -> str:
     if isinstance(body, dict):
         if isinstance(body.get("code"), int):
             return ""  # a node's answer: the number says so, not the words
-        keys = ("errorReason", "errorMessage", "error", "message", "detail", "details", "reason")
-        keys += ("errorReasonDetails", "invalidReasonDetails")
+        keys = ["errorReason", "errorMessage", "error", "message", "detail", "details", "reason"]
+        keys += ["errorReasonDetails", "invalidReasonDetails"]
         return ": ".join(filter(None, (words_of(body.get(key)) for key in keys)))
     return body if isinstance(body, str) and not body.startswith("<") else ""
 
