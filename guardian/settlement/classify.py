@@ -1,9 +1,9 @@
 """Classification of every reply: what a facilitator's answer proves about the money. No I/O, no clock.
 
 Unresolved is not failed (law 1): on settle everything that is not on a positive list is SETTLEMENT. The
-positive lists are the reasons of `reasons.json`, the texts of `texts.py` and the statuses below, and a
-sign that something was sent beats them all. On /verify nothing can have been sent, so a doubt is
-TRANSIENT, and what nobody has listed is UNKNOWN.
+positive lists are the reasons of `reasons.json`, the codes of `codes.py`, the texts of `texts.py` and the
+statuses below, and a sign that something was sent beats them all. On /verify nothing can have been sent,
+so a doubt is TRANSIENT, words that refuse are PERMANENT, and what nobody has listed is UNKNOWN.
 
 A doubt is `soft` where it comes only from not knowing the reply: a text, a reason or a page of a shut
 door that nobody has listed. A rule of the policy may say what such a reply means. It may not where

@@ -136,8 +136,8 @@ REFUSED_RULES = (
     text_rule(
         "not_configured",
         Sign.REFUSED,
-        r"(?:^|[|:.,(] ?|\b(?:is|payment|facilitator|mainnet|the) )settlement (?:is )?(?:"
-        r"disabled|not enabled)\b|\bnot (?:properly |correctly |fully )?configured\b|"
+        r"\bsettlement(?<!\w settlement) (?:is )?(?:disabled|not enabled)\b|"
+        r"\bnot (?:properly |correctly |fully )?configured\b|"
         r"\bconfig(?:uration)? not found\b|\b(?:scheme|network|chain|token|"
         r"asset|endpoint|wallet|signer|relayer|fee payer|client|"
         r"facilitator|escrow|service|private key|rpc url)\b.{0,30}\b(?:disabled|not configured|not enabled|"
