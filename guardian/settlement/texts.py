@@ -195,7 +195,9 @@ def read_check(text: str) -> TextRule:
 def read_now(text: str) -> TextRule | None:
     """`NOT_NOW`, if the text says that and no more than that; asked only where the status says so too."""
     words = plain(text)
-    if read_text(text).sign is not Sign.NONE or not NOT_NOW.pattern.search(words) or _is_cut(words):
+    rule = read_text(text)
+    silent = rule.sign is Sign.NONE or rule.name == "rate_limit"  # which is the facilitator's own traffic
+    if not silent or not NOT_NOW.pattern.search(words) or _is_cut(words):
         return None
     rest = _OF_WAITING.sub(" ", NOT_NOW.pattern.sub(" ", words))
     return None if _says_later(rest) or _WENT_WRONG.search(rest) else NOT_NOW

@@ -115,7 +115,7 @@ TIME_RULES = (
         r"\bwithin \d+ ?(?:ms|s|sec|min)",
         r"\bdeadline ?(?:has |was |is )?(?:exceeded|elapsed|reached)\b|\bcontext deadline\b|"
         r"(?<!budget )(?<!budget is )(?<!tier )(?<!tier is )(?<!quota )(?<!quota is )(?<!pool )(?<!capacity )"
-        r"(?<!temporarily )\bexhausted\b",
+        r"(?<!temporarily )(?<!quota has been )(?<!budget has been )(?<!credits )\bexhausted\b",
         r"\bcontext cancell?ed\b|\b(?:request|operation|call|task|client|was|been) (?:was |been )?"
         r"(?:cancell?ed|aborted)\b",
         r"\baborted\b|\babort(?: signal| error)\b|\binterrupted\b|\bshutting down\b|\bclosed request\b",

@@ -86,6 +86,7 @@ BESIDE = [
 ]
 NOT_NOW = [
     *("upstream is busy, try again later", "RPC node overloaded, please retry later", "Vault is paused"),
+    *("RPC: too many requests", "rate limited by the node", "too many requests: eth_sendRawTransaction"),
     *("the payment is being settled", "settlement is busy with this payment", "retry later"),
     *(
         "queue is full",
