@@ -71,7 +71,7 @@ __all__ = [
     "tells_why",
 ]
 
-MAX_TEXT = 8_192
+MAX_TEXT = 6_144
 """Characters looked at. The longest real texts (viem with all its arguments) are some 4,000; what is
 longer is not judged and counts as doubt."""
 
