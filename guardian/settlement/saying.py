@@ -16,7 +16,7 @@ from guardian.settlement.codes import read_code
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
 from guardian.settlement.texts import ESTIMATION, MAX_TEXT, read_text
 from guardian.settlement.verdict import Operation, Outcome
-from guardian.wire.reply import without_arguments
+from guardian.wire.reply import uncapitalized, without_arguments
 
 MAX_BODY = 262_144
 MAX_VALUES = 2_048
@@ -105,7 +105,7 @@ def read_saying(operation: Operation, body: bytes) -> Saying:
         return _read_texts(operation, Shape.OTHER, [text])
     if not isinstance(document, dict):
         return _read_texts(operation, Shape.OTHER, [said for _, said in _strings(document)])
-    return _read_object(operation, document)
+    return _read_object(operation, uncapitalized(document))
 
 
 def named(transaction: str) -> str:

@@ -39,7 +39,7 @@ _MESSAGE = (
     "invalidReasonDetails", "message", "detail", "error",
 )  # fmt: skip
 _TRANSACTION = ("transaction", "txHash", "tx_hash", "transactionHash", "transaction_hash")
-_NO = ("success", "settled", "ok", "valid", "isValid", "is_valid")
+_NO = ("success", "settled", "ok", "valid", "verified", "isValid", "is_valid")
 _FAILED_STATUSES = frozenset({"error", "failure", "failed", "rejected"})
 _NETWORK = ("network", "networkId")
 _PAYER = ("payer",)
@@ -169,6 +169,7 @@ def _objects(body: bytes) -> list[dict[str, Any]]:
     root = _object(body)
     if root is None:
         return []
+    root = uncapitalized(root)
     inside = []
     for name in (*_SETTLE_REASON, *_MESSAGE):
         value = root.get(name)
@@ -178,6 +179,14 @@ def _objects(body: bytes) -> list[dict[str, Any]]:
         if type(value) is dict:
             inside.append(value)
     return [root, *inside]
+
+
+def uncapitalized(said: dict[str, Any]) -> dict[str, Any]:
+    """An object as Go writes it without tags (`Success`, `Error`), with the names that all others use."""
+    plain = {name: value for name, value in said.items() if not name[:1].isupper()}
+    if len(plain) == len(said):
+        return said
+    return {name[:1].lower() + name[1:]: value for name, value in said.items()} | plain
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

@@ -332,3 +332,19 @@ def test_a_success_is_classified_in_microseconds() -> None:
     body = json.dumps({"success": True, "transaction": HASH, "network": "eip155:8453"}).encode()
     runs = timeit.repeat(lambda: classify_reply(SETTLE, 200, body), number=1000, repeat=20)
     assert min(runs) / 1000 < 10e-6
+
+
+def test_a_reply_with_gos_own_names_is_read_like_any_other() -> None:
+    def said(**facts: object) -> bytes:
+        return json.dumps({"TransactionHash": "", "Network": "", "Payer": ""} | facts).encode()
+
+    refused = classify_reply(Operation.SETTLE, 200, said(Success=False, Error="invalid signature"))
+    assert (refused.outcome, refused.rule) == (Outcome.PERMANENT, "text_signature")
+    paid = classify_reply(Operation.SETTLE, 200, said(Success=True))
+    assert paid.outcome is Outcome.SETTLEMENT  # no SDK would read this yes
+    both = said(Success=False, Error="invalid signature", error="broadcast timed out")
+    assert classify_reply(Operation.SETTLE, 200, both).outcome is Outcome.SETTLEMENT
+    sent = said(Success=False, Error="x", TransactionHash="0x" + "ab" * 32)
+    assert classify_reply(Operation.SETTLE, 200, sent).transaction == "0x" + "ab" * 32
+    refused = classify_reply(Operation.VERIFY, 200, json.dumps({"Valid": False, "Error": "expired"}).encode())
+    assert refused.outcome is Outcome.PERMANENT
