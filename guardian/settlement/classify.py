@@ -81,6 +81,7 @@ _SAYS_SUCCESS = re.compile(rb"""success["'\\]*\s*[:=]\s*true""", re.IGNORECASE)
 
 # Words of the guess "this speaks of a node or of a call to one", which can fail at any step.
 _NODE = re.compile(r"rpc|https?:|\bprovider\b|client error|http request failed|\bfor url\b", re.IGNORECASE)
+_ROUTE = re.compile(r"\bnot found\b|\broute|\bendpoint|\bcannot post\b|\bpath\b|\burl\b", re.IGNORECASE)
 _STATUS_PHRASES = frozenset(
     {"service unavailable", "503 service unavailable", "service temporarily unavailable"}
 )
@@ -190,7 +191,8 @@ def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
     soft = _knows_nothing(status, said, rule)
     if rule.sign in (Sign.SENT, Sign.TIME):
         return doubt(f"text_{rule.name}", soft=soft)
-    if refused := _refused_by_status(status, said, reason, message):
+    in_vain = status == 404 and reply.denied and not _ROUTE.search(said.text)  # looked for: no shut door
+    if not in_vain and (refused := _refused_by_status(status, said, reason, message)):
         return refused
     if (found := _own_word(status, said, rule)) is not None:
         return _text_verdict(found, reason, message)

@@ -47,7 +47,7 @@ from guardian.settlement.texts_general import (
 from guardian.settlement.texts_refused import REFUSED_RULES
 from guardian.settlement.texts_rule import Sign, TextRule, text_rule
 from guardian.settlement.texts_sent import CATCH_ALL_RULES, SENT_RULES, TIME_RULES
-from guardian.settlement.texts_unsure import AFTERMATH, CRASH, CUT, FOREIGN, GAS_PRICE, NODE, SETTLING
+from guardian.settlement.texts_unsure import AFTERMATH, BARE, CRASH, CUT, FOREIGN, GAS_PRICE, NODE, SETTLING
 
 __all__ = [
     "CHECK",
@@ -257,6 +257,8 @@ def _is_unsure(found: TextRule, words: str) -> bool:
     """Whether more was said than can be read, or by somebody else than the facilitator."""
     if found.sign not in (Sign.BEFORE, Sign.REFUSED):
         return False
+    if BARE.fullmatch(words):
+        return True
     aftermath = found.sign is Sign.REFUSED and AFTERMATH.search(words)
     of_gas = found.sign is Sign.REFUSED and GAS_PRICE.search(words)  # a transaction's price, not the payment
     of_node = (found.name in _ANY_STEP and NODE.search(words)) or (

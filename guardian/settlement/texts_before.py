@@ -17,6 +17,8 @@ ESTIMATION = text_rule(
     r"\b(?:fail\w{0,3}|error|revert\w{0,2}|"
     r"unavailable)\b",
     r"\bgas required exceeds\b|\bunpredictable gas limit\b|\bestimate gas (?:execution error|arguments)\b",
+    # geth's number for a revert in eth_call and eth_estimateGas; nothing in a block has one.
+    r"\berror code 3: execution reverted\b|\bcode: 3, message: execution reverted\b",
     r"\baction ?= ?estimate ?gas\b|\beth estimate gas\b|\b(?:failed|failure|error|revert\w{0,2})\b[^|]{0,20}"
     r"\bgas estimat\w{1,6}\b(?! (?:passed|ok|succeeded|was|is)\b)",
     cure="the signature may be too fresh for the facilitator's node: repeat the same payload after a second",
@@ -99,6 +101,8 @@ SIMULATION_REFUSED = text_rule(
     "simulation_refused",
     Sign.REFUSED,
     r"\bsimulation failed: tokens short\b",
+    r"\bsimulat\w{1,6} (?:failed|error)\b[^|]{0,80}\binsufficient (?:funds|(?:token |usdc )?balance|"
+    r"allowance)\b(?! (?:for|to (?:pay|cover)) )",
     payload=True,
     prior=True,
     cure=BALANCE_CURE,

@@ -50,6 +50,12 @@ AFTERMATH = any_of(
     r"\breturned (?:an? )?(?:wrong|invalid|unexpected|different|network|amount|payer)\b"
 )
 
+# All that x402-rs told for long of any call to a contract that failed, the sending one too.
+BARE = re.compile(
+    r"(?:\w[\w ]{0,40} \| )?[^a-z]{0,9}(?:(?:error|message)[^a-z]{1,9}){0,2}invalid request[^a-z]{0,9}"
+    r"(?:ref: \w{1,16}\))?"
+)
+
 CUT = re.compile(r"(?:\.\.\.|[\[(]truncated[\])])(?= ?\||$)")
 # Letters of scripts that no pattern knows: such a text can say anything beside its English words.
 FOREIGN = re.compile(r"[\u0370-\u1cff\u2c00-\u2dff\u3040-\ua95f\uaa00-\ud7ff\uf900-\ufaff]")
