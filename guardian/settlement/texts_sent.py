@@ -67,7 +67,7 @@ SENT_RULES = (
         Sign.SENT,
         r"\balready (?:been )?(?:being )?(?:known|imported|exists?|in|processed|settled|submitted|sent|"
         r"executed|used|redeemed|spent|consumed|claimed|paid|completed|seen|bound|recorded|collected|"
-        r"captured|reserved|applied|registered)\b",
+        r"captured|reserved|applied|registered|holds?|held|locked|under way|running)\b",
         r"\bused or cancell?ed\b|\b(?:authorization|nonce|permit|signature|voucher)\b.{0,20}\b(?:is |was |"
         r"been )(?:already )?(?:used|consumed|spent|invalidated|cancell?ed)\b",
         r"\bnonce\b.{0,20}\b(?:too (?:low|high)|expired|reused|used|gap|mismatch|conflict)\b",
