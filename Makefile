@@ -6,6 +6,11 @@ STAMP := $(VENV)/.installed
 # Another interpreter: make PYTHON=/path/to/python test
 PYTHON ?=
 ARGS   ?=
+# As pip does: trust what the machine trusts, or uv fails behind a proxy that signs by itself. Where the machine
+# has no certificates, uv's own are left in force.
+CERTIFICATE_STORES := /etc/ssl/certs/*.crt /etc/ssl/certs/*.pem /etc/ssl/cert.pem \
+  /etc/pki/tls/certs/*.crt /etc/pki/ca-trust/extracted/pem/*.pem /System/Library/Keychains/*
+export UV_SYSTEM_CERTS ?= $(if $(wildcard $(CERTIFICATE_STORES)),1,0)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

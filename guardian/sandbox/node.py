@@ -91,7 +91,9 @@ def npm_packages(name: str, packages: dict[str, str]) -> Path:
 
 def _npm_install(target: Path) -> None:
     npm = node_command("npm")
-    env = os.environ | {"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    # As pip does: trust what the machine trusts, or npm fails behind a proxy that signs by itself.
+    env = {"NODE_USE_SYSTEM_CA": "1"} | os.environ
+    env |= {"PATH": f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     try:
         ran = subprocess.run(
             [*npm, "install", "--no-audit", "--no-fund", "--omit=dev"],
