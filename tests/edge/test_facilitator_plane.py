@@ -143,6 +143,17 @@ def test_a_named_facilitator_is_the_only_one_asked() -> None:
     Stage(TWO).play(script)
 
 
+@pytest.mark.parametrize("path", ["/facilitators/three/settle", "/facilitators/Two/verify"])
+def test_a_payment_to_a_facilitator_that_is_not_named_is_sent_nowhere(path: str) -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        reply = await http.post(path, content=signed_payment())
+        assert (reply.status_code, reply.json()["field"]) == (404, "path")
+        assert "there is /facilitators/one/" in reply.json()["cure"]
+        assert stage.paths == []
+
+    Stage(TWO).play(script)
+
+
 def test_without_a_name_the_next_facilitator_is_asked() -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
         stage.replies["settle"] = httpx.ConnectError("refused")
