@@ -326,7 +326,7 @@ def test_an_operations_api_that_talks_nonsense_is_one_line(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_a_store_that_another_process_holds_is_read_through_that_process(
+def test_a_store_that_is_named_is_read_itself_though_another_guardian_listens(
     operations: type[Operations], stored: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     operations.reply = (200, b'{"settlements":[]}')
@@ -334,12 +334,23 @@ def test_a_store_that_another_process_holds_is_read_through_that_process(
     async def held() -> int:
         store = open_store(stored)
         await store.open()
-        code = await asyncio.to_thread(main, ["orphans", "list", "--store", stored])
+        code = await asyncio.to_thread(main, ["orphans", "list", "--store", stored, "--json"])
         await store.close()
         return code
 
     assert asyncio.run(held()) == 0
-    assert operations.asked == ["/api/settlements?limit=100&orphans=true"]
+    assert [record["id"] for record in json.loads(capsys.readouterr().out)] == [ID]
+    assert operations.asked == []
+
+
+def test_an_orphan_of_a_named_store_is_closed_though_another_guardian_does_not_know_it(
+    operations: type[Operations], stored: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operations.reply = (404, b'{"error":"no settlement"}')
+    args = ["orphans", "write-off", ID, "--reason", "a test", "--by", "ann", "--store", stored]
+    assert main(args) == 0
+    assert operations.asked == [f"/api/orphans/{ID}/write-off"]
+    assert capsys.readouterr().out == f"{ID}: written_off by ann: a test\n"
 
 
 CLOSED = (

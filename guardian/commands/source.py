@@ -1,7 +1,8 @@
 """Where commands read records: the running guardian's operations API, or the store file itself.
 
-A store file belongs to one process. So the running guardian is asked first; the file is opened when
-nothing listens there. An explicit --store is tried first, because its records were asked for.
+A store file belongs to one process. So the running guardian is asked first; the store is read when nothing
+listens there. A --store that is named is read itself, beside the process that has it: another guardian may
+be the one that listens.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from guardian.errors import GuardianError, StoreUnavailable
+from guardian.errors import GuardianError
 from guardian.settings import read_ops_listen, read_store
 
 TIMEOUT_S: Final = 10.0
@@ -77,13 +78,16 @@ class Records:
         """What the running guardian answers to a POST; `offline` does it in the store where none runs.
         None for an unknown record."""
         try:
-            return _from_operations(self._operations(), path, content)
+            answer = _from_operations(self._operations(), path, content)
         except NobodyListens:
             if self.ops or offline is None:
                 raise GuardianError(
                     f"--ops: nothing listens at {self._operations()}; start guardian serve"
                 ) from None
             return with_store(read_store(self.environ, self.store), offline)
+        if answer is None and self.store and not self.ops and offline is not None:
+            return with_store(read_store(self.environ, self.store), offline)
+        return answer
 
     def asked(self, path: str) -> Any:
         """What the running guardian alone can say."""
@@ -98,19 +102,13 @@ class Records:
         """What the running guardian answers to a GET; `read` reads it from the store where none runs. None
         for an unknown record."""
         if self.store and not self.ops:
-            try:
-                return with_store(read_store(self.environ, self.store), read)
-            except StoreUnavailable as refused:
-                try:
-                    return _from_operations(self._operations(), path)
-                except NobodyListens:
-                    raise refused from None
+            return with_store(read_store(self.environ, self.store), read, reading=True)
         try:
             return _from_operations(self._operations(), path)
         except NobodyListens:
             if self.ops:
                 raise GuardianError(f"--ops: nothing listens at {self.ops}; start guardian serve") from None
-            return with_store(read_store(self.environ, self.store), read)
+            return with_store(read_store(self.environ, self.store), read, reading=True)
 
     def _operations(self) -> str:
         return self.ops or f"http://{read_ops_listen(self.environ)}"
