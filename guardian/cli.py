@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from guardian import __version__
 from guardian.commands import closing, policy, records, spending
 from guardian.commands import store as stores
 from guardian.commands.classify import classify
@@ -30,7 +31,6 @@ _UsageFault = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name="guardian",
-    help="A reverse proxy that loses no x402 payment and doubles none.",
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -45,6 +45,22 @@ app.add_typer(stores.app, name="store")
 app.command()(closing.reconcile)
 app.command()(classify)
 app.command()(diagnosis)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_lines(f"payment-guardian {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def guardian(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """A reverse proxy that loses no x402 payment and doubles none."""
 
 
 @app.command()

@@ -13,6 +13,7 @@ from guardian.errors import PolicyError
 LISTEN: Final = "127.0.0.1:8402"
 OPS_LISTEN: Final = "127.0.0.1:9402"
 STORE: Final = "sqlite:///guardian.db"
+_LIKE: Final = {"--listen": LISTEN, "--ops-listen": OPS_LISTEN}
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 _STORES: Final = (
     *("sqlite", "memory", "redis", "rediss"),
@@ -82,7 +83,7 @@ def _endpoint(name: str, value: str) -> str:
         raise PolicyError(f"{name}: {value!r} has a bare IPv6 address; write [{host}]:{port}")
     number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
     if not colon or not host or not 0 <= number <= 65535 or any(c.isspace() or c in "/@" for c in host):
-        raise PolicyError(f"{name}: {value[:60]!r} is not host:port; write it like {LISTEN}")
+        raise PolicyError(f"{name}: {value[:60]!r} is not host:port; write it like {_LIKE[name]}")
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from guardian import __version__
 from guardian.cli import main
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Answer, Money
@@ -116,6 +117,7 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Operations]]:
         "serve --policy p --store mysql://x",
         "classify --operation pay",
         "classify --operation settle --status 9",
+        "classify --operation settle --network mars",
         "settlements list --limit 0",
         "settlements list --money gone",
         "settlements show x",
@@ -132,6 +134,7 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Operations]]:
         "orphans write-off x --by ann",
         "reconcile",
         "reconcile --take-up",
+        "reconcile --network mars",
         "diagnosis",
     ],
 )
@@ -141,6 +144,11 @@ def test_bad_input_is_one_line_and_exit_code_2(args: str, capsys: pytest.Capture
     assert out == ""
     assert err.startswith("guardian: ")
     assert err.count("\n") == 1
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"payment-guardian {__version__}\n"
 
 
 def test_a_sound_policy_is_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,6 +284,14 @@ def test_records_come_from_the_file_where_no_guardian_runs(
     [record] = json.loads(capsys.readouterr().out)
     assert (record["id"], record["amount"], record["orphan"]) == (ID, str(10**20), True)
     assert not {"body", "signature", "signature_hash"} & set(record)
+
+
+def test_where_no_guardian_runs_and_no_store_is_here_both_are_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["settlements", "list"]) == 2
+    err = capsys.readouterr().err
+    assert all(part in err for part in (NOBODY, "guardian.db", "--ops", "--store"))
 
 
 def test_a_record_is_shown_without_its_body_and_without_steering_the_terminal(
@@ -461,7 +477,7 @@ def test_reconcile_prints_what_is_not_over(
 ) -> None:
     found = b'{"standing":[{"id":"pay_1","money":"polling","chain":"nonce unused","then":"waits"}]}'
     operations.reply = (200, found)
-    assert main(["reconcile", "--network", "eip155:8453"]) == 0
+    assert main(["reconcile", "--network", "base"]) == 0
     assert operations.asked == ["/api/reconcile?network=eip155%3A8453"]
     out = capsys.readouterr().out.splitlines()
     assert out[1] == "pay_1\tpolling\t-\t-\t-\t-\t-\tnonce unused\twaits"

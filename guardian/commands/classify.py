@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from guardian.commands.networks import read_network
 from guardian.commands.output import print_json, print_lines
 from guardian.errors import GuardianError
 
@@ -27,7 +28,9 @@ File = Annotated[str | None, typer.Option("--policy", help="A policy file, for i
 Facilitator_ = Annotated[
     str | None, typer.Option("--facilitator", help="One of the policy, for its profile and rules.")
 ]
-Network_ = Annotated[str, typer.Option("--network", help="CAIP-2 id, for rules over networks.")]
+Network_ = Annotated[
+    str, typer.Option("--network", help="For rules over networks: a CAIP-2 id or a v1 name.")
+]
 Transport_ = Annotated[
     str, typer.Option("--transport", help="How far it got: reply, not_sent, timeout or lost.")
 ]
@@ -72,7 +75,7 @@ def classify(
         operation=asked,
         facilitator=facilitator,
         profile=rules.profile.name,
-        network=network,
+        network=read_network(network) if network else "",
         status=status if replied else 0,
         body=_body() if replied else b"",
         transport=got,

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from guardian.commands.networks import read_network
 from guardian.commands.output import print_json, print_lines, print_table
 from guardian.commands.records import AsJson, Ops, StoreUrl, orphans
 from guardian.commands.source import Records, View
@@ -86,7 +87,9 @@ def _print_closed(id: str, record: View | None, as_json: bool) -> None:
 
 
 def reconcile(
-    network: Annotated[list[str] | None, typer.Option(help="Only this network; may be repeated.")] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Only this one, a CAIP-2 id or a v1 name; may be repeated.")
+    ] = None,
     take_up: Annotated[
         bool,
         typer.Option("--take-up", help="First take up what was left lying, as the guardian does by itself."),
@@ -95,7 +98,7 @@ def reconcile(
     as_json: AsJson = False,
 ) -> None:
     """Show every payment that is not over, beside what the chain shows of it. Asks the running guardian."""
-    query = urlencode([("network", name) for name in network or ()])
+    query = urlencode([("network", read_network(name)) for name in network or ()])
     path = f"/api/reconcile?{query}" if query else "/api/reconcile"
     answer = Records(ops).told(path, {}, None) if take_up else Records(ops).asked(path)
     found = answer.get("standing") if isinstance(answer, dict) else None

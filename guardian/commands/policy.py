@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from guardian.commands.networks import read_network
 from guardian.commands.output import print_error, print_json, print_lines, print_table
 from guardian.errors import GuardianError, PolicyError
 from guardian.policy.cases import Miss, run_cases
@@ -18,7 +19,6 @@ from guardian.policy.reference import reference
 from guardian.policy.schema import json_schema
 from guardian.policy.section import yaml_key
 from guardian.policy.types import nearest
-from guardian.wire.networks import V1_NAMES, network_of
 
 app = typer.Typer(help="Check, explain and compare policy files.")
 
@@ -89,7 +89,7 @@ def explain_(
         lines = explain(policy, tree)
     else:
         choice = Choice(
-            _network(network) if network is not None else "",
+            read_network(network) if network is not None else "",
             _known("--facilitator", facilitator, [one.name for one in policy.facilitators]),
             _known("--route", route, [one.name for one in policy.routes]),
         )
@@ -131,15 +131,6 @@ def schema(
         print_lines(*reference(model))
     else:
         print_json(json_schema(model))
-
-
-def _network(name: str) -> str:
-    """The id that the user means; a typing error would show what holds for any network nobody knows."""
-    id = network_of(name)
-    if id is None or ":" not in id:
-        said = f"{name[:60]!r} is not a network; write a CAIP-2 id such as eip155:8453"
-        raise GuardianError(f"--network: {said}, or a v1 name: {nearest(name, V1_NAMES)}")
-    return id
 
 
 def _known(option: str, name: str | None, known: list[str]) -> str:

@@ -84,7 +84,7 @@ class Records:
                 raise GuardianError(
                     f"--ops: nothing listens at {self._operations()}; start guardian serve"
                 ) from None
-            return with_store(read_store(self.environ, self.store), offline)
+            return self._in_store(offline, reading=False)
         if answer is None and self.store and not self.ops and offline is not None:
             return with_store(read_store(self.environ, self.store), offline)
         return answer
@@ -108,7 +108,17 @@ class Records:
         except NobodyListens:
             if self.ops:
                 raise GuardianError(f"--ops: nothing listens at {self.ops}; start guardian serve") from None
-            return with_store(read_store(self.environ, self.store), read, reading=True)
+            return self._in_store(read, reading=True)
+
+    def _in_store(self, script: Callable[[Any], Awaitable[Any]], *, reading: bool) -> Any:
+        """What comes of a script on the store, where no guardian listens."""
+        url = read_store(self.environ, self.store)
+        if not self.store and (file := _missing(url)):
+            cure = "name a guardian with --ops, or its store with --store"
+            raise GuardianError(
+                f"--ops: nothing listens at {self._operations()}; no file {file} here; {cure}"
+            )
+        return with_store(url, script, reading=reading)
 
     def _operations(self) -> str:
         return self.ops or f"http://{read_ops_listen(self.environ)}"
@@ -163,6 +173,12 @@ def _connection(base: str) -> http.client.HTTPConnection:
     return kind(host, port, timeout=TIMEOUT_S)
 
 
+def _missing(url: str) -> str:
+    """The file that a store URL names and that is not there; nothing where it is, or is none."""
+    file = url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else ""
+    return file if file and not Path(file).exists() else ""
+
+
 def with_store(
     url: str, read: Callable[[Any], Awaitable[T]], *, reading: bool = False, new: bool = False
 ) -> T:
@@ -173,8 +189,9 @@ def with_store(
     if url.startswith("memory:"):
         raise GuardianError("--store: a memory store lives in its process only; ask it with --ops")
     if not new and url.startswith(_SQLITE) and not Path(url.removeprefix(_SQLITE)).exists():
-        cure = "name another with --store, or a running guardian with --ops"
-        raise GuardianError(f"--store: there is no file {url.removeprefix(_SQLITE)}; {cure}")
+        raise GuardianError(
+            f"--store: there is no file {url.removeprefix(_SQLITE)}; name another with --store"
+        )
 
     async def run() -> T:
         store = open_store(url, reading=reading)
