@@ -69,7 +69,7 @@ def read_store(environ: Mapping[str, str], store: str | None = None) -> str:
     scheme, colon, _ = url.partition(":")
     if not colon or scheme not in _STORES:
         raise PolicyError("--store: not a store URL; use sqlite:///path, redis://host:port/0 or memory://")
-    if store and "@" in store and scheme.startswith("redis"):
+    if store and scheme.startswith("redis") and ":" in store.rpartition("@")[0].partition("//")[2]:
         raise PolicyError("--store: everybody on this machine reads a password there; use GUARDIAN_STORE")
     return url
 

@@ -55,3 +55,5 @@ def test_a_password_on_the_command_line_is_refused_and_taken_from_the_environmen
         read_settings({}, policy="f.yaml", store=url)
     assert "hush" not in str(raised.value)
     assert read_settings({"GUARDIAN_STORE": url}, policy="f.yaml").store == url
+    named = "redis://guardian@cache:6379/0?password_file=/run/secrets/redis"
+    assert read_settings({}, policy="f.yaml", store=named).store == named

@@ -93,7 +93,7 @@ async def read_into(store: Store, lines: Iterable[bytes], *, dry_run: bool = Fal
     Raises GuardianError where the lines are no whole export; what stood before the fault is in the store.
     """
     if alive := await store.holders("replica/"):
-        raise GuardianError(f"--store: {len(alive)} running guardians use this store; stop them first")
+        raise GuardianError(f"--store: in use by running guardians ({len(alive)}); stop them first")
     numbered = enumerate(lines, 1)
     header = _header(next(numbered, (1, b""))[1])
     done, footer = Imported(), None
