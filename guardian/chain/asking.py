@@ -63,13 +63,21 @@ async def refund_fault(
 ) -> str:
     """Why this transaction does not give the amount of the token back, or "". Raises ChainUnavailable."""
 
+    ignorant: list[str] = []
+
     async def read(endpoint: Endpoint) -> Receipt:
         receipt = read_receipt(await endpoint.ask("eth_getTransactionReceipt", transaction))
         if receipt is None:  # it may be behind: the next one is asked
+            ignorant.append(endpoint.label)
             raise ChainUnavailable(f"{endpoint.label} knows no such transaction in a block")
         return receipt
 
-    receipt = await endpoints.first(read)
+    try:
+        receipt = await endpoints.first(read)
+    except ChainUnavailable:
+        if ignorant:
+            return "no node knows that transaction in a block yet"
+        raise
     if not receipt.succeeded:
         return "that transaction has failed on chain"
     parties = (word(sender), word(to))
