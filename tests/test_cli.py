@@ -14,6 +14,7 @@ import pytest
 
 from guardian import __version__
 from guardian.cli import main
+from guardian.commands.output import print_table
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Answer, Money
 from guardian.store.open import open_store
@@ -22,6 +23,7 @@ from guardian.wire.names import Address, Network, Nonce
 POLICY = "version: 1\nfacilitators:\n  - name: main\n    url: http://127.0.0.1:18402\n"
 NOBODY = "127.0.0.1:1"
 ID = "pay_" + "a" * 32
+TO = "0x" + "ab" * 20
 
 
 @pytest.fixture(autouse=True)
@@ -284,6 +286,20 @@ def test_records_come_from_the_file_where_no_guardian_runs(
     [record] = json.loads(capsys.readouterr().out)
     assert (record["id"], record["amount"], record["orphan"]) == (ID, str(10**20), True)
     assert not {"body", "signature", "signature_hash"} & set(record)
+
+
+def test_on_a_narrow_terminal_ids_stay_whole_and_a_pipe_gets_everything(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    head, row = ("ID", "WHY", "PAYER", "PAYEE"), (ID, "no node of it answers, nor will one", TO, TO)
+    print_table(head, [row], short=("PAYER",))
+    assert capsys.readouterr().out == "\t".join(head) + "\n" + "\t".join(row) + "\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_table(head, [row], short=("PAYER",))
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert [word in first.split() for word in (ID, "0xabab…abab", TO)] == [True, True, True]
+    assert second.split()[-1] == "one"
 
 
 def test_where_no_guardian_runs_and_no_store_is_here_both_are_asked_for(

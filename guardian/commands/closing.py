@@ -12,7 +12,7 @@ import typer
 
 from guardian.commands.networks import read_network
 from guardian.commands.output import print_json, print_lines, print_table
-from guardian.commands.records import AsJson, Ops, StoreUrl, orphans
+from guardian.commands.records import PARTIES, AsJson, Ops, StoreUrl, orphans
 from guardian.commands.source import Records, View
 from guardian.errors import CannotClose, GuardianError
 
@@ -107,5 +107,6 @@ def reconcile(
     if as_json:
         print_json(found)
         return
-    print_table(_HEAD, [[str(record.get(name) or "-") for name in _COLUMNS] for record in found])
+    rows = [[str(record.get(name) or "-") for name in _COLUMNS] for record in found]
+    print_table(_HEAD, rows, short=PARTIES)
     print_lines(f"{len(found)} payments are not over" if found else "nothing is open")

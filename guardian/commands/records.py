@@ -26,6 +26,7 @@ StoreUrl = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")]
 
+PARTIES = ("PAYER", "PAYEE", "TRANSACTION")
 _HEAD = ("ID", "MONEY", "ANSWER", "NETWORK", "AMOUNT", "PAYER", "PAYEE", "TRANSACTION", "CREATED")
 _HIDDEN = frozenset({"body", "signature", "signature_hash", "signatureHash"})
 _TIMES = frozenset({"created_at", "updated_at", "at"})
@@ -129,7 +130,8 @@ def _print_page(records: list[dict[str, Any]], as_json: bool) -> None:
         print_json(records)
         return
     names = ("id", "money", "answer", "network", "amount", "payer", "pay_to", "transaction", "created_at")
-    print_table(_HEAD, [[_cell(name, record.get(name)) for name in names] for record in records])
+    rows = [[_cell(name, record.get(name)) for name in names] for record in records]
+    print_table(_HEAD, rows, short=PARTIES)
 
 
 def _shown(record: dict[str, Any]) -> dict[str, Any]:
