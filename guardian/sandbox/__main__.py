@@ -8,6 +8,7 @@ import argparse
 import signal
 import sys
 import threading
+from importlib.util import find_spec
 
 from guardian.sandbox.node import SandboxError
 from guardian.sandbox.world import World
@@ -25,6 +26,9 @@ def main() -> int:
         "--direct", action="store_true", help="sellers talk to the facilitator, without a guardian"
     )
     options = parser.parse_args()
+    if find_spec("x402") is None:
+        print("x402 is not installed; install payment-guardian[sandbox]", file=sys.stderr)
+        return 1
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())

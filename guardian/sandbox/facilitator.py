@@ -151,8 +151,9 @@ class SandboxFacilitator:
         try:
             if scope["path"] == "/_control":
                 answer = self._control(scope["method"], body)
+            elif (operation := scope["path"].rsplit("/", 1)[-1]) not in OPERATIONS:
+                answer = dialects.as_json(404, detail="Not Found")
             else:
-                operation = scope["path"].rsplit("/", 1)[-1]
                 fault = self._next_fault(operation)
                 answer = await self._work(operation, fault, body)
         except Broken as broken:
@@ -191,8 +192,6 @@ class SandboxFacilitator:
             self.counters.add(operation, "")
             _refuse(fault)
             return _dump(self.sdk.get_supported())
-        if operation not in OPERATIONS:
-            return dialects.as_json(404, detail="Not Found")
         request = Request.read(body)
         self.counters.add(operation, request.nonce, f"{fault.mode} {fault.when} {time.time():.3f}")
         await asyncio.sleep(fault.delay_s)

@@ -53,6 +53,13 @@ def test_a_healthy_facilitator_verifies_and_settles(
     assert http_json(f"{facilitator.url}/verify", paid.body)["invalidReason"].endswith("nonce_already_used")
 
 
+def test_a_path_that_it_does_not_know_is_not_found(facilitator: RunningFacilitator) -> None:
+    with pytest.raises(urllib.error.HTTPError) as answered:
+        http_json(f"{facilitator.url}/discovery/resources")
+    assert answered.value.code == 404
+    answered.value.close()
+
+
 @pytest.mark.parametrize("mode", sorted(DEADLINES))
 def test_a_deadline_comes_after_a_real_broadcast(
     world: World, facilitator: RunningFacilitator, mode: str
