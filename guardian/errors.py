@@ -89,12 +89,15 @@ class SpendingDenied(GuardianError):
     """The spending policy refuses a payment; nothing was sent.
 
     rule, limit: its name, and the key of it that refuses; why: in words; approval: the id of the approval
-    that would let it pass, or empty.
+    that would let it pass, or empty; fault: what is wrong with the payment itself, where something is.
     """
 
-    def __init__(self, rule: str, limit: str, why: str, approval: str = "") -> None:
+    def __init__(
+        self, rule: str, limit: str, why: str, approval: str = "", fault: BadPayment | None = None
+    ) -> None:
         super().__init__(f"{rule}: {limit}: {why}")
         self.rule = rule
         self.limit = limit
         self.why = why
         self.approval = approval
+        self.fault = fault

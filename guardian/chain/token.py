@@ -200,7 +200,8 @@ class _Claim(NamedTuple):
 
     @property
     def domain(self) -> Domain:
-        return Domain(self.name, self.version if self.fields & HAS_VERSION else None)
+        whole = self.fields | HAS_VERSION == COMMON_FIELDS
+        return Domain(self.name, self.version if self.fields & HAS_VERSION else None, whole)
 
     def separator(self, place: _Place) -> bytes:
         """The EIP-712 domain separator."""

@@ -75,6 +75,9 @@ def denied(refusal: SpendingDenied) -> Reply:
             kind, title = "approval-required", "This payment waits for an approval"
             cure += f" Once it is approved (POST /api/approvals/{refusal.approval}/approve on the operations"
             cure += " port), ask for the same again."
+    if (fault := refusal.fault) is not None:
+        kind, title = "signature-refused", "The signature is not the payer's"
+        more |= {"field": fault.field, "found": fault.found, "cure": fault.cure}
     detail = f"Rule {refusal.rule}, {refusal.limit}: {refusal.why}. {cure}"
     return _problem(403, kind, title, detail, sent=False, **more)
 

@@ -100,13 +100,14 @@ class Signatures:
             return False
         try:
             return await signed_by_payer(
-                _authorization(payment, domain), payment.signature, watcher.endpoints
+                authorization_of(payment, domain), payment.signature, watcher.endpoints
             )
         except ChainUnavailable:
             return False
 
 
-def _authorization(payment: Payment, domain: Domain | None) -> Authorization:
+def authorization_of(payment: Payment, domain: Domain | None) -> Authorization:
+    """What the payer of an EIP-3009 payment has signed; domain: in place of the one that `extra` names."""
     return Authorization(
         chain_id=int(payment.network.partition(":")[2]),
         asset=payment.asset,

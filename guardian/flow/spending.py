@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from guardian.errors import SpendingDenied, StoreUnavailable
+from guardian.errors import BadPayment, SpendingDenied, StoreUnavailable
 from guardian.flow.approvals import LONGEST_NAME, LONGEST_TEXT, Approval, Approvals, State, said
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
 from guardian.flow.preflight import decimals_of
+from guardian.flow.signer import Signer
 from guardian.flow.watch import MISMATCH
-from guardian.policy.budget import DAY, HOUR, Demand, Denial, Limit, Spend, judge
+from guardian.policy.budget import DAY, HOUR, Demand, Denial, Limit, Spend, concerns, judge
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import PAID, UNPAID, Money, MoneyEvent
 from guardian.store.ledger import FOREVER, Ask, Hold, Line, Swap
@@ -77,6 +78,7 @@ class Spending:
     def __init__(self, parts: Parts) -> None:
         self.approvals = Approvals(parts)
         self._parts = parts
+        self._signer = Signer(parts)
         self._looking = asyncio.Lock()
         self._look_at = 0.0
         self._released = 0
@@ -91,13 +93,15 @@ class Spending:
         that has no record yet is to be seen; one that has is no new payment. Raises SpendingDenied."""
         spend = self._spend(payment, exchange)
         verdict = await self._verdict(exchange, spend)
-        if verdict == Demand():
+        concerned = concerns(exchange.generation.policy.spending, spend.route, spend.host, spend.caller)
+        if verdict == Demand() and not concerned:
             return None
         if unknown and await self._parts.store.get(record.key) is not None:
             return None
         if isinstance(verdict, Denial):
             raise self._denied(exchange, verdict)
-        return await self._hold(record, exchange, spend, verdict)
+        await self._signed(record, payment, exchange)
+        return await self._hold(record, exchange, spend, verdict) if verdict != Demand() else None
 
     async def admit_unreadable(self, exchange: PaidExchange) -> None:
         """A payment that cannot be read passes only where no rule wants to know anything of it. Raises
@@ -118,6 +122,13 @@ class Spending:
             raise self._denied(exchange, verdict)
         if verdict != Demand():
             raise self._denied(exchange, _another(verdict))
+
+    async def _signed(self, record: Settlement, payment: Payment, exchange: PaidExchange) -> None:
+        """What somebody else has signed fills nobody's budget, and is judged by no token that it only names.
+        Raises SpendingDenied."""
+        in_force = exchange.generation.policy.in_force(payment.network, route=exchange.route)
+        if (fault := await self._signer.fault(record, payment, in_force)) is not None:
+            raise self._denied(exchange, Denial("spending", "signature", str(fault)), fault=fault)
 
     async def _verdict(self, exchange: PaidExchange, spend: Spend) -> Denial | Demand:
         spending = exchange.generation.policy.spending
@@ -175,10 +186,12 @@ class Spending:
             decimals=decimals_of(payment, in_force),
         )
 
-    def _denied(self, exchange: PaidExchange, denial: Denial, approval: str = "") -> SpendingDenied:
+    def _denied(
+        self, exchange: PaidExchange, denial: Denial, approval: str = "", fault: BadPayment | None = None
+    ) -> SpendingDenied:
         self._parts.telemetry.spending_denied(denial.rule, denial.limit)
         self._tell(exchange, denial)
-        return SpendingDenied(denial.rule, denial.limit, denial.why, approval)
+        return SpendingDenied(denial.rule, denial.limit, denial.why, approval, fault)
 
     def _tell(self, exchange: PaidExchange, denial: Denial) -> None:
         """One line for each rule and key in TELL_EVERY_S at most: who is refused may ask again and again."""

@@ -84,6 +84,12 @@ def judge(spending: SpendingPolicy, spend: Spend) -> Denial | Demand:
     return Demand(tuple(limits), approval)
 
 
+def concerns(spending: SpendingPolicy, route: str, host: str, caller: str) -> bool:
+    """Whether any rule may be about this caller's payments on this route, whatever they say of themselves."""
+    asked = Spend(route, host, caller)
+    return any(_is_about(rule.for_, asked) for rule in spending.rules)
+
+
 def floor_of(amount: Amount, decimals: int | None) -> int | None:
     """A limit in atomic units, rounded down; None where it says nothing of such a token."""
     if amount.dollars is None:

@@ -13,10 +13,12 @@ from guardian.wire.names import Network
 
 
 class Domain(NamedTuple):
-    """The part of an EIP-712 domain that a token chooses. version: None where its domain has none."""
+    """The part of an EIP-712 domain that a token chooses. version: None where its domain has none; whole:
+    False where it has a salt, or leaves chain or contract out, so that this does not say all of it."""
 
     name: str
     version: str | None
+    whole: bool = True
 
 
 class AssetInfo(NamedTuple):

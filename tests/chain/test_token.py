@@ -139,6 +139,7 @@ def asset(number: int) -> str:
         ({EIP712_DOMAIN: announced()}, Domain("Gold", "3")),
         ({EIP712_DOMAIN: announced(), SEPARATOR: proof("Gold", "3")}, Domain("Gold", "3")),
         ({EIP712_DOMAIN: announced(fields=0x0D), NAME: string("x")}, Domain("Gold", None)),
+        ({EIP712_DOMAIN: announced(fields=0x1B)}, Domain("Gold", "3", whole=False)),
         (
             {NAME: string("Gold"), VERSION: string("2"), SEPARATOR: proof("Gold", "2")},
             Domain("Gold", "2"),

@@ -32,14 +32,19 @@ OTHER_TX = TxHash("0x" + "cd" * 32)
 
 
 def signed_payment(
-    nonce: int = 1, *, key: Any = PAYER, valid_for_s: int = 300, resource: str = "https://shop/x"
+    nonce: int = 1,
+    *,
+    key: Any = PAYER,
+    valid_for_s: int = 300,
+    resource: str = "https://shop/x",
+    amount: int = 10000,
 ) -> bytes:
     """A v2 body for /verify and /settle, signed; `key` other than the payer's forges it."""
     valid_before = int(time.time()) + valid_for_s
     terms = {
         "scheme": "exact",
         "network": NETWORK,
-        "amount": "10000",
+        "amount": str(amount),
         "asset": USDC,
         "payTo": SELLER,
         "maxTimeoutSeconds": valid_for_s,
@@ -48,7 +53,7 @@ def signed_payment(
     authorization = {
         "from": PAYER.address,
         "to": SELLER,
-        "value": 10000,
+        "value": amount,
         "validAfter": 0,
         "validBefore": valid_before,
         "nonce": "0x" + f"{nonce:064x}",

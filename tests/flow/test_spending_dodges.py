@@ -46,7 +46,7 @@ def test_a_small_payment_opens_no_door_for_a_large_one_with_its_nonce(
     url: str, watched: bool, says: Any
 ) -> None:
     async def script(scene: SpendScene) -> None:
-        await scene.buy(decoy(signed(1), value="1"))
+        await scene.buy(signed(1, amount=1))
         before = len(scene.presented)
         agent = await at(scene, url, signed(1))
         assert (agent.status, len(scene.presented)) == (403, before)
@@ -56,7 +56,7 @@ def test_a_small_payment_opens_no_door_for_a_large_one_with_its_nonce(
 
 def test_one_that_fits_its_limits_by_itself_is_not_sent_uncounted_for_its_nonce_either() -> None:
     async def script(scene: SpendScene) -> None:
-        await scene.buy(decoy(signed(1), value="1"))
+        await scene.buy(signed(1, amount=1))
         before = len(scene.presented)
         agent = await at(scene, "http://shop/else", signed(1))
         assert (agent.status, len(scene.presented)) == (403, before)
@@ -67,7 +67,7 @@ def test_one_that_fits_its_limits_by_itself_is_not_sent_uncounted_for_its_nonce_
 def test_a_payment_that_was_never_sent_opens_no_door_either() -> None:
     async def script(scene: SpendScene) -> None:
         with pytest.raises(NotSent):
-            await scene.buy(decoy(signed(1), value="1"))
+            await scene.buy(signed(1, amount=1))
         scene.says = [goods]
         agent = await scene.buy(signed(1))
         assert (agent.status, len(scene.presented)) == (403, 1)
@@ -182,7 +182,7 @@ def test_two_payments_with_one_nonce_of_which_one_is_just_held_are_not_both_coun
             raise StoreUnavailable("away")
 
         monkeypatch.setattr(scene.store, "claim", away)
-        assert (await scene.buy(decoy(signed(1), value="1"))).status == 503
+        assert (await scene.buy(signed(1, amount=1))).status == 503
         monkeypatch.setattr(scene.store, "claim", claim)
         assert (await scene.buy(signed(1))).status == 403
         assert (scene.presented, await scene.counted()) == ([], [1])
