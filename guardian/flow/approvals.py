@@ -1,10 +1,13 @@
 """Payments that wait for a person: asked for, approved or denied, and used once. Kept in the ledger's papers.
 
 An approval is of a purchase (caller, payer, payee, asset, network, amount, method and URL), so that the
-agent may sign again for the same; whatever differs waits for an approval of its own.
+agent may sign again for the same; whatever differs waits for an approval of its own. How many a caller asks
+for in a day is counted as payments are, so that none of them fills the store for the others.
 """
 
 import hashlib
+import secrets
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -12,16 +15,26 @@ import msgspec
 
 from guardian.errors import CannotDecide, StoreUnavailable
 from guardian.flow.parts import Parts, log
+from guardian.policy.budget import Denial
 from guardian.settlement.record import Settlement
-from guardian.store.ledger import Swap
+from guardian.store.ledger import LISTED, MAX_PAPERS, Ask, Line, Swap
 
-WAITS_S: Final = 86400.0
+DAY_S: Final = 86400.0
+
+KEPT_S: Final = DAY_S
+"""How long a budget is kept after its end: more than clocks of replicas may be apart."""
+
+WAITS_S: Final = DAY_S
 """How long one that nobody has decided is listed, and one that was denied stays denied."""
 
 LONGEST_S: Final = 7 * 86400.0
 """The longest that a person may let an approval last."""
 
 PREFIX: Final = "approval/"
+
+MAX_ASKED: Final = 500
+"""Approvals that one caller may ask for in a day (UTC): more than people decide, and a part of MAX_PAPERS."""
+
 LONGEST_NAME: Final = 100
 LONGEST_TEXT: Final = 500
 _TRIES: Final = 3
@@ -75,8 +88,9 @@ class Approvals:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
 
-    async def use(self, record: Settlement, caller: str, amount: int, rule: str) -> Swap | Approval:
-        """What a hold has to change in order to use one up; or the one that has to be waited for."""
+    async def use(self, record: Settlement, caller: str, amount: int, rule: str) -> Swap | Approval | Denial:
+        """What a hold has to change in order to use one up; or the one that has to be waited for; or why
+        there is none."""
         id = approval_id(record, caller, amount)
         for _ in range(_TRIES):
             text = await self._parts.store.ledger.paper(PREFIX + id)
@@ -84,6 +98,9 @@ class Approvals:
             now = self._parts.clock()
             if (found := _usable(known, text, record.key, now)) is not None:
                 return found
+            if not await self._may_ask(id, caller, now):
+                why = f"this caller has asked for {MAX_ASKED} approvals today (UTC)"
+                return Denial(rule, "approve_above", f"{why}; have some decided, and ask again tomorrow")
             asked = _asked(id, record, caller, amount, rule, now)
             swap = Swap(PREFIX + id, text, _text(asked))
             if await self._parts.store.ledger.swap(swap, asked.until, now):
@@ -91,11 +108,28 @@ class Approvals:
                 return asked
         raise StoreUnavailable("too many approvals wait, or this one is just being decided")
 
+    async def _may_ask(self, id: str, caller: str, now: float) -> bool:
+        """Count one more of a caller's, the same only once a day."""
+        begins = now - now % DAY_S
+        day = datetime.fromtimestamp(begins, UTC).strftime("%Y-%m-%d")
+        budget = msgspec.json.encode(("approvals", "asked", caller, "", "", day)).decode()
+        line = Line(budget, "1", str(MAX_ASKED), begins + DAY_S + KEPT_S)
+        ask = Ask(f"asked/{day}/{id}", secrets.token_hex(8), now, (line,))
+        outcome = await self._parts.store.ledger.hold(ask)
+        if outcome.held:
+            await self._parts.store.ledger.settle(ask.key)  # nothing gives it back
+        return outcome.held
+
     async def all(self) -> list[Approval]:
         """Those that are not over, oldest first."""
-        now, found = self._parts.clock(), await self._parts.store.ledger.papers(PREFIX)
-        approvals = (_decoder.decode(text) for text in found.values())
-        return sorted((one for one in approvals if one.until > now), key=lambda one: one.asked_at)
+        now, found, after = self._parts.clock(), list[Approval](), ""
+        for _ in range(MAX_PAPERS // LISTED + 1):
+            page = await self._parts.store.ledger.papers(PREFIX, after)
+            found += [_decoder.decode(text) for text in page.values()]
+            if len(page) < LISTED:
+                break
+            after = max(page)
+        return sorted((one for one in found if one.until > now), key=lambda one: one.asked_at)
 
     async def decide(
         self, id: str, approve: bool, by: str, note: str = "", lasts_s: float | None = None

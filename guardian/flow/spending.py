@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from guardian.errors import BadPayment, SpendingDenied, StoreUnavailable
-from guardian.flow.approvals import LONGEST_NAME, LONGEST_TEXT, Approval, Approvals, State, said
+from guardian.flow.approvals import KEPT_S, LONGEST_NAME, LONGEST_TEXT, Approval, Approvals, State, said
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
 from guardian.flow.preflight import decimals_of
@@ -35,9 +35,6 @@ CLAIM_WITHIN_S: Final = 20.0
 
 ABANDONED_S: Final = 600.0
 """A hold of that age without a record never had one: far above CLAIM_WITHIN_S and any two clocks."""
-
-KEPT_S: Final = 86400.0
-"""How long a budget is kept after its end: more than clocks of replicas may be apart."""
 
 LOOK_EVERY_S: Final = 5.0
 TELL_EVERY_S: Final = 10.0
@@ -168,6 +165,8 @@ class Spending:
         found = await self.approvals.use(record, exchange.caller, amount, rule)
         if isinstance(found, Swap):
             return found
+        if isinstance(found, Denial):
+            raise self._denied(exchange, found)
         raise self._denied(exchange, _waits(found), found.id)
 
     def _spend(self, payment: Payment, exchange: PaidExchange) -> Spend:

@@ -121,8 +121,8 @@ class Ledger(Protocol):
         """Its text; "" for none."""
         ...
 
-    async def papers(self, prefix: str) -> dict[str, str]:
-        """Those whose name begins so, some LISTED of them at most."""
+    async def papers(self, prefix: str, after: str = "") -> dict[str, str]:
+        """Those whose name begins so and comes after that one, by name, LISTED of them at most."""
         ...
 
     async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:
@@ -252,8 +252,8 @@ class MemoryLedger:
     async def paper(self, name: str) -> str:
         return self.paper_of(name)
 
-    async def papers(self, prefix: str) -> dict[str, str]:
-        found = sorted(name for name in self._papers if name.startswith(prefix))[:LISTED]
+    async def papers(self, prefix: str, after: str = "") -> dict[str, str]:
+        found = sorted(name for name in self._papers if name.startswith(prefix) and name > after)[:LISTED]
         return {name: self._papers[name][0] for name in found}
 
     async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:

@@ -210,10 +210,10 @@ class RedisLedger:
         (text,) = await self._link.ask([("HGET", self._papers, name)])
         return text.decode() if text is not None else ""
 
-    async def papers(self, prefix: str) -> dict[str, str]:
+    async def papers(self, prefix: str, after: str = "") -> dict[str, str]:
         (found,) = await self._link.ask([("HGETALL", self._papers)])
         texts = {name.decode(): text.decode() for name, text in found.items()}
-        names = sorted(name for name in texts if name.startswith(prefix))
+        names = sorted(name for name in texts if name.startswith(prefix) and name > after)
         return {name: texts[name] for name in names[:LISTED]}
 
     async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:

@@ -66,9 +66,9 @@ class SqliteLedger:
         rows = await self._rows("SELECT text FROM paper WHERE name = ?", name)
         return str(rows[0][0]) if rows else ""
 
-    async def papers(self, prefix: str) -> dict[str, str]:
-        sql = "SELECT name, text FROM paper WHERE substr(name, 1, ?) = ? ORDER BY name LIMIT ?"
-        return dict(await self._rows(sql, len(prefix), prefix, LISTED))
+    async def papers(self, prefix: str, after: str = "") -> dict[str, str]:
+        sql = "SELECT name, text FROM paper WHERE substr(name, 1, ?) = ? AND name > ? ORDER BY name LIMIT ?"
+        return dict(await self._rows(sql, len(prefix), prefix, after, LISTED))
 
     async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:
         return bool(await self._step(partial(_swap, swap, ends_at, now)))

@@ -12,12 +12,14 @@ import pytest
 
 from guardian.chain.target import Expired, Paid
 from guardian.errors import CannotDecide, NotSent, ReplyLost, StoreUnavailable
+from guardian.flow import approvals as waiting
 from guardian.flow import spending as room
 from guardian.flow.approvals import State
 from guardian.policy.model import Policy
 from guardian.sandbox.node import SandboxError
 from guardian.sandbox.redis_server import RedisServer, redis_command
 from guardian.settlement.states import Answer, Money
+from guardian.store import ledger as books
 from guardian.store.ledger import Ask, Line
 from guardian.store.open import open_store
 from tests.flow.buy_scene import GOODS, Agent, BuyScene, demand, goods, refusal, signed
@@ -574,7 +576,10 @@ ASKS = {"name": "big", "approve_above": "$0.005"}
 
 
 async def waits(scene: SpendScene, nonce: int) -> str:
-    agent = await scene.buy(signed(nonce))
+    return waits_for(await scene.buy(signed(nonce)))
+
+
+def waits_for(agent: Agent) -> str:
     assert (agent.status, agent.problem["type"]) == (403, "urn:payment-guardian:approval-required")
     assert (agent.problem["rule"], agent.problem["limit"]) == ("big", "approve_above")
     return str(agent.problem["approval"])
@@ -600,6 +605,47 @@ def test_a_payment_that_waits_passes_once_after_its_approval() -> None:
         assert (await scene.buy(signed(3))).status == 200
         assert await waits(scene, 4) == id
         assert scene.nonces == [3]
+
+    SpendScene(ASKS).play(script)
+
+
+def test_one_caller_asks_for_so_many_approvals_a_day_and_others_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(waiting, "MAX_ASKED", 2)
+
+    async def script(scene: SpendScene) -> None:
+        async def asks(caller: str, nonce: int) -> Agent:
+            agent = scene.agent(signed(nonce))
+            agent.caller, agent.url = caller, f"http://shop/{caller}/{nonce}"
+            await scene.flow.handle(agent)
+            return agent
+
+        for nonce in (1, 2, 1, 2):
+            waits_for(await asks("key:ann", nonce))
+        refused = await asks("key:ann", 3)
+        assert (refused.status, refused.problem["limit"]) == (403, "approve_above")
+        assert "2 approvals today" in refused.problem["detail"]
+        assert "approval" not in refused.problem
+        waits_for(await asks("key:bob", 4))
+        assert len(await scene.flow.spending.approvals.all()) == 3
+        assert await scene.store.ledger.unsettled(9) == []
+        scene.now += 86400
+        waits_for(await asks("key:ann", 3))
+
+    SpendScene(ASKS).play(script)
+
+
+def test_all_approvals_are_listed_however_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (waiting, books):
+        monkeypatch.setattr(module, "LISTED", 2)
+
+    async def script(scene: SpendScene) -> None:
+        for nonce in range(1, 6):
+            agent = scene.agent(signed(nonce))
+            agent.url = f"http://shop/{nonce}"
+            await scene.flow.handle(agent)
+        assert len(await scene.flow.spending.approvals.all()) == 5
 
     SpendScene(ASKS).play(script)
 

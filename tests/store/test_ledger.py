@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from guardian.errors import StoreUnavailable
+from guardian.store import ledger as ledger_room
+from guardian.store import redis_ledger, sqlite_ledger
 from guardian.store.ledger import FOREVER, MAX_PAPERS, Ask, Hold, Line, Outcome, Swap
 from guardian.store.open import open_store
 from guardian.store.schema import VERSIONS
@@ -138,6 +140,20 @@ def test_a_paper_changes_only_from_what_it_was(run):
         assert await ledger.papers("a/") == {"a/1": "zwei ✓"}
         assert await ledger.swap(Swap("a/1", "zwei ✓", ""), FOREVER)
         assert await ledger.papers("") == {"b/1": "else"}
+
+    run(script)
+
+
+def test_papers_are_listed_page_by_page(run, monkeypatch):
+    for module in (ledger_room, sqlite_ledger, redis_ledger):
+        monkeypatch.setattr(module, "LISTED", 2)
+
+    async def script(store):
+        for name in ("a/1", "a/2", "a/3", "b/1"):
+            await store.ledger.swap(Swap(name, "", name), FOREVER)
+        assert [*await store.ledger.papers("a/")] == ["a/1", "a/2"]
+        assert [*await store.ledger.papers("a/", "a/2")] == ["a/3"]
+        assert await store.ledger.papers("a/", "a/3") == {}
 
     run(script)
 
