@@ -36,6 +36,7 @@ from guardian.store.redis_notices import RedisNotices, told
 from guardian.store.redis_schema import readable_store, ready_store, schema_of, stamp_of
 from guardian.store.redis_scripts import BEAT, CLAIM, DROP, HOLDERS, LEASE, RESIGN, UPDATE, Script
 from guardian.store.redis_url import RedisAddress
+from guardian.store.redis_waiting import told_of_waiting
 from guardian.wire.names import Address, Network
 
 RECORD_TOPIC = "record"
@@ -75,6 +76,10 @@ class RedisStore:
         self._stamp = self._channels = ""
 
     async def open(self) -> None:
+        async with told_of_waiting(self._link.address):
+            await self._open()
+
+    async def _open(self) -> None:
         await self._link.open()
         try:
             if self._reading:

@@ -79,9 +79,15 @@ _CURES = (
     ("Authentication required", _LOGIN),
     ("WRONGPASS", _LOGIN),
     ("username-password", _LOGIN),
+    (
+        "No master found",
+        "no sentinel names a primary: look at the sentinels, and at the service in the store URL",
+    ),
     ("connecting to", "Redis cannot be reached: look whether it runs, and at host and port of the store URL"),
 )
 """By words of the error, because a script wraps it and the client takes its code away."""
+
+_CURED = tuple(cure for _, cure in _CURES)
 
 
 class _NotReplicated(RedisError):
@@ -181,7 +187,7 @@ class Link:
             async with asyncio.timeout(self.address.timeout_s):
                 return await self._until_answered(attempt, faults)
         except TimeoutError as exc:
-            last = f" ({_shortened(str(faults[-1]))})" if faults else ""
+            last = f" ({_said(faults[-1])})" if faults else ""
             limit = f"{self.address.timeout_s:g} s{last}"
             raise StoreUnavailable(
                 f"Redis gave no answer within {limit}; a write may be done all the same"
@@ -283,9 +289,14 @@ class Link:
 
 def unavailable(exc: Exception) -> StoreUnavailable:
     """Redis's error as ours, with the cure where one is known; it holds no stored value."""
-    text = str(exc)
+    said = _said(exc)
+    return StoreUnavailable(said if said.startswith(_CURED) else f"Redis failed: {said}")
+
+
+def _said(exc: Exception) -> str:
+    text = str(exc).partition(" : <")[0]  # behind it a list of clients, as Python shows them
     cure = next((cure for word, cure in _CURES if word in text), "")
-    return StoreUnavailable(f"{cure} ({_shortened(text)})" if cure else f"Redis failed: {_shortened(text)}")
+    return f"{cure} ({_shortened(text)})" if cure else _shortened(text)
 
 
 def _shortened(text: str) -> str:
