@@ -63,9 +63,11 @@ class Answers(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None: ...
 
 
+REMOVED = {"name": "old", "waiting": 7, "dead": 3}
 DEAD = {"id": "msg_1", "webhook": "ops", "event": "payment.orphaned", "about": "k", "at": 1_795_165_200.0}
 SHOWN = {
     "webhooks": [{"name": "ops", "events": ["payment.orphaned"], "waiting": 2, "dead": 1}],
+    "removed": [REMOVED],
     "dead": [DEAD | {"attempts": 15, "why": "http 500"}],
 }
 
@@ -86,6 +88,8 @@ def test_webhooks_are_listed_with_what_was_laid_aside(
     assert main(["webhooks", "list", "--ops", ops[0]]) == 0
     out = capsys.readouterr().out
     assert "ops\t2\t1\tpayment.orphaned" in out
+    assert "forget NAME" in out
+    assert "old\t7\t3\n" in out
     assert "msg_1\tops\tpayment.orphaned\t2026-11-20T09:00:00Z\t15\thttp 500" in out
     assert main(["webhooks", "list", "--json", "--ops", ops[0]]) == 0
     assert json.loads(capsys.readouterr().out) == SHOWN
@@ -163,6 +167,39 @@ def test_the_operations_port_shows_them_and_sends_again(monkeypatch: pytest.Monk
             await asyncio.sleep(0.002)
 
     Hooked().play_operations(script)  # type: ignore[arg-type]
+
+
+def test_events_of_a_removed_webhook_stay_until_a_person_drops_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+
+    async def script(stage: Hooked, http: httpx.AsyncClient) -> None:
+        await stage.guardian.adopt(stage.policy)
+        facts: dict[str, Any] = {"subject": "k", "kind": Kind.FAILED, "at": 1.0, "body": "{}"}
+        made = [Notice(id=f"msg_{n}", hook="old", **facts) for n in range(120)]
+        await stage.store.notices.keep([*made, Notice(id="msg_d", hook="old", dead=True, **facts)])
+        await stage.store.notices.keep([Notice(id="msg_1", hook="ops", dead=True, **facts)])
+        shown = (await http.get("/api/webhooks")).json()
+        assert shown["removed"] == [{"name": "old", "waiting": 120, "dead": 1}]
+        post = "/api/webhooks/forget"
+        refused = await http.post(post, json={"webhook": "ops"})
+        assert (refused.status_code, await stage.store.notices.count("ops")) == (409, (0, 1))
+        assert "take it out first" in refused.json()["error"]
+        assert (await http.post(post, json={})).status_code == 400
+        assert (await http.post(post, json={"webhook": "old"})).json() == {"dropped": 121}
+        assert (await http.get("/api/webhooks")).json()["removed"] == []
+
+    Hooked().play_operations(script)  # type: ignore[arg-type]
+
+
+def test_events_are_dropped_by_name(
+    ops: tuple[str, type[Answers]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ops[1].replies["/api/webhooks/forget"] = (200, {"dropped": 7})
+    assert main(["webhooks", "forget", "old", "--ops", ops[0]]) == 0
+    assert (ops[1].told, capsys.readouterr().out) == ([{"webhook": "old"}], "7 events dropped\n")
+    ops[1].replies["/api/webhooks/forget"] = (409, {"error": "old is in the policy"})
+    assert main(["webhooks", "forget", "old", "--ops", ops[0]]) == 2
+    assert "is in the policy" in capsys.readouterr().err
 
 
 def headers_of(body: bytes, secret: str = SECRET) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`guardian webhooks list | retry`: what was sent to nobody yet. Asks the running guardian."""
+"""`guardian webhooks list | retry | forget`: what was sent to nobody yet. Asks the running guardian."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -24,6 +24,9 @@ def list_webhooks(ops: Ops = None, as_json: AsJson = False) -> None:
         print_json(found)
         return
     print_table(_HEAD, [_row(one) for one in found["webhooks"]])
+    if found.get("removed"):
+        print_lines("", "not in the policy, and still in the store (webhooks forget NAME drops them):")
+        print_table(_HEAD[:-1], [_row(one)[:-1] for one in found["removed"]])
     if found.get("dead"):
         print_lines("", "laid aside:")
         print_table(_DEAD_HEAD, [_dead_row(one) for one in found["dead"]])
@@ -47,6 +50,15 @@ def retry(
     print_lines(f"{found.get('count')} events are sent again")
     if ids and found.get("count") != len(set(ids)):
         raise GuardianError("ID: not all of them were laid aside; `guardian webhooks list` shows them")
+
+
+@webhooks.command()
+def forget(name: str, ops: Ops = None) -> None:
+    """Drop the events of a webhook that is in the policy no longer; nobody will hear of them."""
+    told = Records(ops).told("/api/webhooks/forget", {"webhook": name}, None)
+    if not isinstance(told, dict) or "dropped" not in told:
+        raise GuardianError("--ops: what answers there knows no webhooks; is it the guardian's?")
+    print_lines(f"{told['dropped']} events dropped")
 
 
 def _answer(found: Any, part: str) -> dict[str, Any]:

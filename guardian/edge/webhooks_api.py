@@ -21,6 +21,12 @@ class RetryAsked(msgspec.Struct, forbid_unknown_fields=True):
     webhook: str = ""
 
 
+class ForgetAsked(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose events are to be dropped: of a webhook that the policy names no longer."""
+
+    webhook: str
+
+
 class WebhooksApi:
     """Answers below /api/webhooks."""
 
@@ -33,16 +39,22 @@ class WebhooksApi:
         return [
             Route("/api/webhooks", self.show, methods=["GET"]),
             Route("/api/webhooks/retry", self.retry, methods=["POST"]),
+            Route("/api/webhooks/forget", self.forget, methods=["POST"]),
         ]
 
     async def show(self, request: Request) -> Response:
-        """Each webhook with its counts, and the events that were laid aside, the first thousand."""
+        """Each webhook with its counts, what the store has of others, and the events that were laid aside,
+        the first thousand."""
         standing = [
             {"name": policy.name, "events": list(policy.events), "waiting": waiting, "dead": dead}
             for policy, waiting, dead in await self._webhooks.standing()
         ]
         dead = [notice_view(notice) for notice in await self._webhooks.dead(MAX_SHOWN)]
-        return _json(200, {"webhooks": standing, "dead": dead})
+        removed = [
+            {"name": name, "waiting": waiting, "dead": dead}
+            for name, waiting, dead in await self._webhooks.removed()
+        ]
+        return _json(200, {"webhooks": standing, "removed": removed, "dead": dead})
 
     async def retry(self, request: Request) -> Response:
         """Send again what was laid aside."""
@@ -57,6 +69,18 @@ class WebhooksApi:
         return _json(
             200, {"retried": [notice_view(notice) for notice in found[:MAX_SHOWN]], "count": len(found)}
         )
+
+    async def forget(self, request: Request) -> Response:
+        """Drop the events of a webhook that is in the policy no longer."""
+        try:
+            asked = await read_posted(request, ForgetAsked)
+        except Refused as refused:
+            return _json(refused.status, {"error": str(refused)})
+        gone = await self._webhooks.forget(asked.webhook)
+        if gone is None:
+            why = f"{asked.webhook[:80]} is in the policy; take it out first, or let its events be sent"
+            return _json(409, {"error": why})
+        return _json(200, {"dropped": gone})
 
 
 def notice_view(notice: Notice) -> dict[str, object]:

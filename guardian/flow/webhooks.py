@@ -1,5 +1,6 @@
 """All webhooks of the policy in force, and what a person does about events that were laid aside."""
 
+import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
 
@@ -9,8 +10,8 @@ from guardian.errors import StoreUnavailable
 from guardian.facilitator.auth import Secret
 from guardian.facilitator.circuit import CircuitKey
 from guardian.flow.live import until_recorded
-from guardian.flow.outbox import Outbox
-from guardian.flow.parts import Parts
+from guardian.flow.outbox import MAX_WAITING, Outbox
+from guardian.flow.parts import Parts, log
 from guardian.flow.webhook import MAX_DEAD, Webhook
 from guardian.flow.webhook_signature import read_keys
 from guardian.policy.model import Policy
@@ -19,6 +20,10 @@ from guardian.settlement.notice import Notice
 
 TOPIC = "webhook"
 """Between replicas: the name of a webhook that has something new."""
+
+FORGET_STEP = 50
+MAX_FORGOTTEN = 2 * (MAX_WAITING + MAX_DEAD)
+"""More than one webhook can have."""
 
 Secrets = Mapping[str, Secret[tuple[bytes, ...]]]
 
@@ -77,6 +82,29 @@ class Webhooks:
         """Every webhook, how many events wait, and how many were laid aside. Raises StoreUnavailable."""
         notices = self._parts.store.notices
         return [(hook.policy, *await notices.count(name)) for name, hook in self._hooks.items()]
+
+    async def removed(self) -> list[tuple[str, int, int]]:
+        """What stands in the store of webhooks that the policy names no longer: name, how many events would
+        wait, how many were laid aside. It stays until `forget`, because a name may be missing by mistake.
+        Raises StoreUnavailable."""
+        notices = self._parts.store.notices
+        names = [name for name in await notices.hooks() if name not in self._hooks]
+        return [(name, *await notices.count(name)) for name in names]
+
+    async def forget(self, hook: str) -> int | None:
+        """Drop all events of a webhook that the policy does not name; how many it were. None where it names
+        it: those are still to be sent. Raises StoreUnavailable."""
+        notices, gone = self._parts.store.notices, 0
+        if hook in self._hooks:
+            return None
+        for _ in range(MAX_FORGOTTEN // FORGET_STEP):
+            found = await notices.waiting(hook, FORGET_STEP) or await notices.dead(hook, FORGET_STEP)
+            if not found:
+                break
+            await asyncio.gather(*(notices.drop([one]) for one in found))
+            gone += len(found)
+        log.warning("events of a removed webhook dropped", extra={"webhook": hook, "events": gone})
+        return gone
 
     async def dead(self, limit: int) -> list[Notice]:
         """Events that were laid aside, oldest first of each webhook. Raises StoreUnavailable."""

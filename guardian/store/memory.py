@@ -53,6 +53,10 @@ class MemoryNotices:
     async def count(self, hook: str) -> tuple[int, int]:
         return len(self._of(hook, False)), len(self._of(hook, True))
 
+    async def hooks(self) -> list[str]:
+        self._check_open()
+        return sorted({hook for hook, _ in self._all})
+
     def _of(self, hook: str, dead: bool) -> list[Notice]:
         self._check_open()
         return [notice for notice in self._all.values() if notice.hook == hook and notice.dead is dead]

@@ -90,6 +90,10 @@ class Notices(Protocol):
         """How many are waiting, and how many are dead."""
         ...
 
+    async def hooks(self) -> list[str]:
+        """Every webhook that has some, by name."""
+        ...
+
 
 class Store(Protocol):
     """The durable record. shared: whether several processes may use it at once."""

@@ -59,6 +59,10 @@ class RedisNotices:
         found = await self._link.ask([("ZCARD", name) for name in names])
         return sum(found[: len(buckets)]), sum(found[len(buckets) :])
 
+    async def hooks(self) -> list[str]:
+        found = await self._link.ask([("HKEYS", bucket.notices) for bucket in self._keys.buckets])
+        return sorted({member.partition(b"/")[0].decode() for reply in found for member in reply})
+
     async def _of(self, sets: Sequence[tuple[Bucket, str]], limit: int) -> list[Notice]:
         """By the order of all; a bucket alone may hold the first ones."""
         replies = await self._link.ask([("ZRANGE", name, 0, limit - 1, "WITHSCORES") for _, name in sets])

@@ -16,6 +16,8 @@ _PUT = "UPDATE notice SET dead = ?, data = ? WHERE hook = ? AND id = ?"
 _DROP = "DELETE FROM notice WHERE hook = ? AND id = ?"
 _COUNT = "SELECT count(*) FROM notice WHERE hook = ? AND dead = ?"
 
+_HOOKS = "SELECT DISTINCT hook FROM notice ORDER BY hook"
+
 _encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Notice)
 
 
@@ -50,6 +52,10 @@ class SqliteNotices:
         found: tuple[int, int] = await self._read(partial(_count, hook))
         return found
 
+    async def hooks(self) -> list[str]:
+        found: list[str] = await self._read(_hooks)
+        return found
+
 
 def keep(notices: Sequence[Notice], connection: sqlite3.Connection) -> None:
     """Add those that are not there yet."""
@@ -68,3 +74,7 @@ def _of(hook: str, dead: bool, limit: int, connection: sqlite3.Connection) -> li
 def _count(hook: str, connection: sqlite3.Connection) -> tuple[int, int]:
     (waiting,), (dead,) = (connection.execute(_COUNT, (hook, flag)).fetchone() for flag in (False, True))
     return waiting, dead
+
+
+def _hooks(connection: sqlite3.Connection) -> list[str]:
+    return [hook for (hook,) in connection.execute(_HOOKS)]

@@ -95,6 +95,18 @@ def test_events_of_many_subjects_are_all_found(run):
     run(script)
 
 
+def test_the_webhooks_that_have_events_are_known_by_name(run):
+    async def script(store):
+        assert await store.notices.hooks() == []
+        await store.notices.keep([notice(1), notice(2, hook="b"), notice(3, subject="else", hook="a.b")])
+        await store.notices.put(notice(1, dead=True))
+        assert await store.notices.hooks() == ["a.b", "b", "ops"]
+        await store.notices.drop([notice(2, hook="b")])
+        assert await store.notices.hooks() == ["a.b", "ops"]
+
+    run(script)
+
+
 def test_events_outlive_the_process(sqlite_url, new):
     async def script(write):
         store = open_store(sqlite_url)
