@@ -73,6 +73,19 @@ def opened(record: Settlement, sealing: Sealing) -> Kept | None:
         return None
 
 
+def v1_terms(record: Settlement, sealing: Sealing) -> bytes:
+    """What a seller had asked for where its payment does not repeat it, as JSON; b"" for nothing. Of what we
+    cannot open, because it is sealed with a key that is not ours, the record itself tells as much as tells
+    the payment from another."""
+    if (kept := opened(record, sealing)) is not None:
+        return kept.terms
+    if record.x402_version != 1 or not record.body or not record.asset:
+        return b""
+    said = {"scheme": record.scheme, "network": record.network_as_sent, "asset": record.asset}
+    amounts = {"payTo": record.pay_to, "maxAmountRequired": str(record.amount)}
+    return msgspec.json.encode(said | amounts)
+
+
 def presenting(headers: RawHeaders, kept: Kept) -> list[tuple[bytes, bytes]]:
     """A caller's headers with the kept payment in place of its own, if it sent one."""
     return [*(line for line in headers if line[0] not in PAYMENT_HEADERS), (kept.header, kept.value)]

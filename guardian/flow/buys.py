@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from guardian.errors import StoreUnavailable
-from guardian.flow.buy_record import opened
+from guardian.flow.buy_record import v1_terms
 from guardian.flow.buying import Buying
 from guardian.flow.diagnosis import Kind, is_charged_on_4xx
 from guardian.flow.live import Live
@@ -113,9 +113,8 @@ class Buys:
         found: list[Offer] = []
         for record in self.open.of(purchase):
             newest = await self._parts.store.get(record.key)
-            kept = opened(newest, self._sealing) if newest is not None else None
-            if kept is not None and kept.terms:
-                demand = read_demand((), b'{"x402Version":1,"accepts":[%b]}' % kept.terms)
+            if newest is not None and (terms := v1_terms(newest, self._sealing)):
+                demand = read_demand((), b'{"x402Version":1,"accepts":[%b]}' % terms)
                 found += demand.offers if demand else ()
         return found
 

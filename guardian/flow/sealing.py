@@ -1,7 +1,8 @@
 """What is kept of a signed request, unreadable to who has only the store: AES-256-GCM. No I/O.
 
 GUARDIAN_RECORD_KEY holds one key or several, the newest first: it seals, all of them open. Each text is
-bound to its record's key, so that none can be put under another. Without a key it is kept as it is.
+bound to its record's key, so that none can be put under another. Without a key, or while `plain` stands
+first, it is kept as it is. What cannot be opened is left as it is, by whoever has another key or none.
 """
 
 import base64
@@ -16,6 +17,9 @@ from guardian.errors import PolicyError
 
 VARIABLE = "GUARDIAN_RECORD_KEY"
 KEY_BYTES = 32
+PLAIN = "plain"
+"""In the first place: replicas learn a first key before any of them seals with it."""
+
 _PLAIN, _SEALED = b"\x00", b"\x01"
 _NONCE_BYTES = 12
 
@@ -23,13 +27,14 @@ _NONCE_BYTES = 12
 class Sealing:
     """Seals and opens."""
 
-    def __init__(self, keys: Sequence[bytes] = ()) -> None:
-        """keys: of 32 bytes each; the first seals."""
+    def __init__(self, keys: Sequence[bytes] = (), *, plain: bool = False) -> None:
+        """keys: of 32 bytes each; the first seals, unless plain."""
         self._ciphers = [AESGCM(key) for key in keys]
+        self._plain = plain or not self._ciphers
 
     def seal(self, text: bytes, about: str) -> bytes:
         """about: the key of the record that it is kept in."""
-        if not self._ciphers:
+        if self._plain:
             return _PLAIN + text
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return _SEALED + nonce + self._ciphers[0].encrypt(nonce, text, about.encode())
@@ -53,7 +58,8 @@ class Sealing:
 def sealing_from(environ: Mapping[str, str]) -> Sealing:
     """As the environment has it; raises PolicyError, without the key, for one that is none."""
     texts = [part.strip() for part in environ.get(VARIABLE, "").split(",") if part.strip()]
-    return Sealing([_key(text) for text in texts])
+    plain = texts[:1] == [PLAIN]
+    return Sealing([_key(text) for text in (texts[1:] if plain else texts)], plain=plain)
 
 
 def _key(text: str) -> bytes:

@@ -71,5 +71,8 @@ class Stay:
         return self._doubted_at + hold_s - now
 
     def _may_ask(self) -> bool:
-        """A few times before the chain shows it paid, and a few times after."""
-        return self.buying.may_send or self._asked[self.buying.live.paid] < self.in_force.retry.attempts
+        """A few times before the chain shows it paid, and a few times after; not where what presents it is
+        sealed with a key that is not ours."""
+        buying = self.buying
+        asked = self._asked[buying.live.paid]
+        return buying.may_send or (buying.kept is not None and asked < self.in_force.retry.attempts)

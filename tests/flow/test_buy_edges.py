@@ -207,6 +207,44 @@ def test_without_the_key_nothing_is_presented_and_nobody_pays_again() -> None:
     BuyScene(goods(), store=store, sealing=Sealing([b"o" * 32]), **SHORT).play(after)
 
 
+def test_a_replica_without_the_key_destroys_nothing_and_pays_nothing_twice() -> None:
+    store, key = MemoryStore(), Sealing([b"k" * 32])
+
+    async def with_key(scene: BuyScene) -> None:
+        assert (await scene.buy(signed())).status == 503
+
+    async def without(scene: BuyScene) -> None:
+        was = (await scene.record()).body
+        assert (await scene.buy(demanded=demand())).status == 503
+        assert (await scene.buy(signed(2))).status == 503, "no other beside it"
+        scene.chain.say(Paid(TX, 4, 1))
+        record = await scene.until_record(lambda record: record.money is Money.CONFIRMED_LATE)
+        assert (await scene.buy(demanded=demand())).status == 503
+        assert ((await scene.record()).body, record.body, scene.presented) == (was, was, [])
+
+    async def with_it_again(scene: BuyScene) -> None:
+        assert (await scene.buy(demanded=demand())).status == 200
+        assert scene.nonces == [1]
+
+    BuyScene(refusal, store=store, sealing=key, **SHORT).play(with_key)
+    BuyScene(goods(), store=store, sealing=Sealing(), **SHORT).play(without)
+    BuyScene(goods(), store=store, sealing=key, **SHORT).play(with_it_again)
+
+
+def test_what_a_payers_own_request_brings_along_is_presented_without_the_key() -> None:
+    store = MemoryStore()
+
+    async def with_key(scene: BuyScene) -> None:
+        assert (await scene.buy(signed())).status == 503
+
+    async def without(scene: BuyScene) -> None:
+        assert (await scene.buy(signed())).status in (200, 503)
+        assert set(scene.nonces) <= {1}
+
+    BuyScene(refusal, store=store, sealing=Sealing([b"k" * 32]), **SHORT).play(with_key)
+    BuyScene(goods(), store=store, sealing=Sealing(), **SHORT).play(without)
+
+
 def test_a_body_is_presented_again_with_the_payment() -> None:
     async def script(scene: BuyScene) -> None:
         agent = scene.agent(signed(), (b"x-a", b"first"))
@@ -331,3 +369,24 @@ def test_a_v1_payment_in_doubt_stands_before_others_also_after_a_restart() -> No
         patch.setattr("tests.flow.scene.time.time", lambda: 2e9)
         BuyScene(refusal, store=store, **SHORT).play(first)
         BuyScene(refusal, store=store, **SHORT).play(later)
+
+
+@pytest.mark.parametrize("sealing", [Sealing(), Sealing([b"o" * 32])])
+def test_a_v1_payment_in_doubt_stands_before_others_also_where_what_is_kept_cannot_be_opened(
+    sealing: Sealing,
+) -> None:
+    store = MemoryStore()
+
+    async def first(scene: BuyScene) -> None:
+        assert (await scene.buy(demanded=v1_demand())).status == 402
+        assert (await scene.buy(v1_payment(1))).status == 503
+
+    async def later(scene: BuyScene) -> None:
+        assert (await scene.buy(v1_payment(2))).status == 503
+        assert scene.presented == []
+        assert {record.asset for record in await store.page()} == {USDC}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.flow.scene.time.time", lambda: 2e9)
+        BuyScene(refusal, store=store, sealing=Sealing([b"k" * 32]), **SHORT).play(first)
+        BuyScene(refusal, store=store, sealing=sealing, **SHORT).play(later)

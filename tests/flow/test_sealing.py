@@ -48,6 +48,15 @@ def test_the_environment_names_the_keys() -> None:
     assert sealing_from({}).seal(TEXT, "record").endswith(TEXT)
 
 
+def test_a_first_key_is_learnt_before_anybody_seals_with_it() -> None:
+    named = base64.b64encode(KEY).decode()
+    learning = sealing_from({"GUARDIAN_RECORD_KEY": f"plain,{named}"})
+    assert Sealing().open(learning.seal(TEXT, "record"), "record") == TEXT
+    assert learning.open(Sealing([KEY]).seal(TEXT, "record"), "record") == TEXT
+    with pytest.raises(PolicyError):
+        sealing_from({"GUARDIAN_RECORD_KEY": f"{named},plain"})
+
+
 @pytest.mark.parametrize("named", ["short", base64.b64encode(b"x" * 31).decode(), "not base64 at all!"])
 def test_a_key_that_is_none_is_refused_without_showing_it(named: str) -> None:
     with pytest.raises(PolicyError) as refused:
