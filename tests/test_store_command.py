@@ -16,8 +16,10 @@ import pytest
 from guardian.cli import main
 from guardian.sandbox.node import SandboxError
 from guardian.sandbox.redis_server import RedisServer, redis_command
+from guardian.settlement.notice import Kind, Notice
 from guardian.settlement.record import Settlement, noted
 from guardian.settlement.states import Answer, Money
+from guardian.store.ledger import FOREVER, Ask, Line, Swap
 from guardian.store.open import open_store
 from tests.store.conftest import run_on, settlement
 
@@ -101,6 +103,23 @@ def test_signed_requests_leave_the_store_only_when_asked_for(url: str) -> None:
     fill(url, [record])
     assert "body" not in export(url)[1]
     assert export(url, "--with-bodies")[1]["body"] == "U0lHTkVE"
+
+
+def test_an_export_says_what_it_leaves_out(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async def script(store: Any) -> None:
+        line = Line("day", "1", "9", 4e9)
+        await store.ledger.hold(Ask("k", "t", 1.0, (line, Line("over", "1", "9", 2.0))))
+        await store.ledger.swap(Swap("approval/a", "", "x"), 4e9)
+        await store.ledger.swap(Swap("stop", "", "x"), FOREVER)
+        facts: dict[str, Any] = {"hook": "ops", "subject": "k", "kind": Kind.FAILED, "at": 1.0, "body": "{}"}
+        await store.notices.keep([Notice(id="msg_1", **facts), Notice(id="msg_2", dead=True, **facts)])
+
+    fill(url, [settlement()])
+    run_on(url, script)
+    assert main(["store", "export", "--store", url, "--to", "all.jsonl"]) == 0
+    said = capsys.readouterr().err
+    assert "left out: 1 budgets of spending, 1 approvals, 2 events for webhooks\n" in said
+    assert "all spending is stopped here" in said
 
 
 def test_export_goes_to_stdout_where_no_file_is_named(

@@ -15,12 +15,13 @@ import typer
 
 from guardian.commands.output import print_error, print_json, print_lines
 from guardian.commands.source import with_store
-from guardian.errors import GuardianError
+from guardian.errors import GuardianError, StoreUnavailable
 from guardian.settings import read_store
+from guardian.store.ledger import STOP
 
 if TYPE_CHECKING:
     from guardian.store.protocol import Store, Unreadable
-    from guardian.store.transfer import Checked, Imported
+    from guardian.store.transfer import Checked, Imported, LeftOut
 
 app = typer.Typer(help="The store as a whole: copy it, move it, check it.")
 
@@ -46,21 +47,27 @@ def export_records(
     ] = False,
     store: StoreUrl = None,
 ) -> None:
-    """Write every record as a line of JSON."""
-    from guardian.store.transfer import written
+    """Write every record as a line of JSON. What else the store holds (budgets, approvals, the switch of
+    spending, events for webhooks) is left out, and named."""
+    from guardian.store.transfer import left_out, written
 
     unreadable: list[Unreadable] = []
     count = -2  # the first line and the last
+    besides: LeftOut | None = None
 
     async def export(opened: "Store") -> None:
-        nonlocal count
+        nonlocal count, besides
         async for line in written(opened, bodies=with_bodies, at=time.time(), unreadable=unreadable):
             file.write(line)
             count += 1
+        with contextlib.suppress(StoreUnavailable):  # the records are what matters
+            besides = await left_out(opened, time.time())
 
     with _writing(to) as file:
         with_store(read_store(os.environ, store), export, reading=True)
     sys.stderr.write(f"{count} records exported{'' if with_bodies else ', without their signed requests'}\n")
+    for line in _besides(besides):
+        sys.stderr.write(line + "\n")
     for one in unreadable[:SHOWN]:
         print_error(f"{one.key}: cannot be read, left out: {one.why}")
     if unreadable:
@@ -141,6 +148,22 @@ def _lines(done: "Checked") -> Iterator[str]:
     yield from (f"doubt: {doubt}" for doubt in condition.doubts)
     yield from (f"fault: {fault}" for fault in done.faults)
     yield f"{done.found} faults" if done.found else "sound"
+
+
+def _besides(found: "LeftOut | None") -> Iterator[str]:
+    """What a move of the store would lose besides."""
+    if found is None:
+        return
+    stopped = STOP in found.papers
+    counts = {
+        "budgets of spending": found.budgets,
+        "approvals": len(found.papers) - stopped,
+        "events for webhooks": found.events,
+    }
+    if told := ", ".join(f"{count} {name}" for name, count in counts.items() if count):
+        yield f"left out: {told}"
+    if stopped:
+        yield "left out: all spending is stopped here; where this is imported, guardian spending stop again"
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from guardian.flow.watch import MISMATCH
 from guardian.policy.budget import DAY, HOUR, Demand, Denial, Limit, Spend, concerns, judge
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import PAID, UNPAID, Money, MoneyEvent
-from guardian.store.ledger import FOREVER, Ask, Hold, Line, Swap
+from guardian.store.ledger import FOREVER, STOP, Ask, Hold, Line, Swap
 from guardian.wire.payment import Method, Payment
 
 CLAIM_WITHIN_S: Final = 20.0
@@ -41,7 +41,6 @@ TELL_EVERY_S: Final = 10.0
 LOOKED_AT: Final = 1000
 AT_ONCE: Final = 50
 
-STOP: Final = "stop"
 _TRIES: Final = 5
 _READABLE: Final = (Method.EIP3009, Method.PERMIT2)
 _SPAN_S: Final = {HOUR: 3600.0, DAY: 86400.0}

@@ -21,6 +21,9 @@ TRIM = 50
 FOREVER = 1e12
 """An end that nothing reaches, in Unix seconds."""
 
+STOP = "stop"
+"""The paper that stands while a person has stopped all spending."""
+
 LISTED = 1000
 """The most that one list gives."""
 

@@ -17,6 +17,7 @@ from guardian.errors import GuardianError, StaleRecord, StoreUnavailable
 from guardian.settlement.record import EVENTS_KEPT, Settlement
 from guardian.settlement.sound import contradictions
 from guardian.settlement.states import OPEN, Money
+from guardian.store.ledger import LISTED, MAX_PAPERS
 from guardian.store.protocol import Condition, Store, Unreadable, is_open
 from guardian.wire.names import public_id
 
@@ -50,6 +51,28 @@ class Put(StrEnum):
     UNCHANGED = "unchanged"
     NEWER = "newer here"  # left as it is
     CONFLICT = "in conflict"  # left as it is: neither came from the other
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """What an export does not hold. budgets: of now; papers: by name; events: for webhooks."""
+
+    budgets: int
+    papers: tuple[str, ...]
+    events: int
+
+
+async def left_out(store: Store, at: float) -> LeftOut:
+    """What else stands in a store. at: Unix seconds."""
+    budgets = [budget for budget in await store.ledger.budgets() if budget.ends_at > at]
+    papers: list[str] = []
+    for _ in range(MAX_PAPERS // LISTED + 1):
+        page = await store.ledger.papers("", max(papers, default=""))
+        papers += page
+        if len(page) < LISTED:
+            break
+    counts = [await store.notices.count(hook) for hook in await store.notices.hooks()]
+    return LeftOut(len(budgets), tuple(papers), sum(map(sum, counts)))
 
 
 async def written(
