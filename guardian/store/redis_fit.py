@@ -7,6 +7,7 @@ forget is refused: no append-only file, a policy that evicts keys, a read-only r
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,13 +21,16 @@ from guardian.store.redis_url import Durability, RedisAddress, Topology
 log = logging.getLogger("guardian")
 
 SETTINGS = ("appendonly", "appendfsync", "maxmemory-policy", "min-replicas-to-write")
+CLOCKS_APART_S = 60.0
+"""No round trip takes that long, and no clock in step is that far off."""
+
 OLDEST = (6, 0)
 """Before Redis 6 a script could change something and then fail for want of memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What one server says of itself; "" where it does not say."""
+    """What one server says of itself; "" where it does not say. at: its clock, Unix seconds, 0 for none."""
 
     version: str
     role: str
@@ -35,12 +39,15 @@ class Server:
     appendfsync: str
     eviction: str
     min_replicas: str
+    at: float = 0.0
 
 
 async def check_servers(link: Link, *, quiet: bool = False) -> str:
     """Why a server that takes writes is unfit, or ""; warns, unless quiet, where it is doubtful."""
     refusals, warnings = set[str](), set[str]()
     for server in await look(link):
+        if not quiet and (apart := clocks_apart(server, time.time())):
+            log.error("store: %s", apart)
         refusal, doubts = judge(server, link.address)
         refusals |= {refusal} - {""}
         warnings |= set(doubts)
@@ -90,7 +97,16 @@ def _server(info: dict[str, Any], appendonly: str, appendfsync: str, eviction: s
         appendfsync=appendfsync,
         eviction=eviction or info.get("maxmemory_policy", ""),
         min_replicas=least,
+        at=int(info.get("server_time_usec", "0")) / 1e6,
     )
+
+
+def clocks_apart(server: Server, now: float) -> str:
+    """What an operator should know of two clocks, or ""; hours and days of budgets go by them."""
+    off_s = now - server.at
+    if not server.at or abs(off_s) <= CLOCKS_APART_S:
+        return ""
+    return f"this machine's clock is {abs(off_s):.0f} s {'ahead of' if off_s > 0 else 'behind'} that of Redis"
 
 
 def judge(server: Server, address: RedisAddress) -> tuple[str, list[str]]:

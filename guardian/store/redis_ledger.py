@@ -2,19 +2,29 @@
 moves them together, and none is written once that bucket is not what it was.
 
 Amounts are decimal texts there, because the server counts in floats; each budget keeps what was ever held
-and ever released, so that the script only adds and compares.
+and ever released, so that the script only adds and compares. What is over is told by the server's clock,
+where that is the earlier one: a replica whose own is wrong makes nobody forget what was counted today.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
+from guardian.errors import StoreUnavailable
 from guardian.store.ledger import FOREVER, LISTED, MAX_PAPERS, TRIM, Ask, Budget, Hold, Outcome, Swap, encoded
 from guardian.store.redis_keys import Bucket
 from guardian.store.redis_link import Link
 from guardian.store.redis_look import pairs
 from guardian.store.redis_scripts import STAMP, Script
+
+AHEAD_S = 86400
+"""A hold from farther in the future is of a clock that is wrong: its budgets are not those of today."""
+
+FAR_AHEAD = "this machine's clock is more than a day ahead of that of Redis; set it right"
+
+log = logging.getLogger("guardian")
 
 Run = Callable[[Script, Sequence[str], Sequence[object]], Awaitable[list[Any]]]
 
@@ -65,6 +75,8 @@ local function drop_hold(key)
   redis.call('ZREM', ends, 'h' .. key)
 end
 local function trim(now, limit)
+  local here = redis.call('TIME')[1]
+  if tonumber(here) < tonumber(now) then now = here end
   for _, over in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', '(' .. now, 'LIMIT', 0, limit)) do
     local kind, name = string.sub(over, 1, 1), string.sub(over, 2)
     if kind == 'h' then drop_hold(name) end
@@ -79,8 +91,9 @@ end
 HOLD = Script(
     _BOOKS
     + """
--- ARGV: stamp key token at ends_at ask trim
+-- ARGV: stamp key token at ends_at ask trim ahead
 local key, token = ARGV[2], ARGV[3]
+if tonumber(ARGV[4]) > tonumber(redis.call('TIME')[1]) + tonumber(ARGV[8]) then return {'ahead'} end
 local ask = cjson.decode(ARGV[6])
 local held = redis.call('HGET', holds, key)
 for _, swap in ipairs(ask.swaps) do
@@ -165,14 +178,21 @@ class RedisLedger:
     def __init__(self, link: Link, bucket: Bucket, run: Run) -> None:
         self._link = link
         self._run = run
+        self._ahead = False
         names = ("budgets", "ends", "holds", "unsettled", "papers")
         self._budgets, self._ends, self._holds, self._unsettled, self._papers = self._keys = tuple(
             bucket.ledger(name) for name in names
         )
 
     async def hold(self, ask: Ask) -> Outcome:
-        values = (ask.key, ask.token, repr(ask.at), repr(ask.ends_at), encoded(ask), TRIM)
+        values = (ask.key, ask.token, repr(ask.at), repr(ask.ends_at), encoded(ask), TRIM, AHEAD_S)
         said, *more = await self._run(HOLD, self._keys, values)
+        if said == b"ahead":
+            if not self._ahead:
+                log.error("nothing can be counted: %s", FAR_AHEAD)
+            self._ahead = True
+            raise StoreUnavailable(FAR_AHEAD)
+        self._ahead = False
         if said == b"over":
             return Outcome(over=int(more[0]), counted=int(more[1]) - int(more[2]))
         return Outcome(held=said == b"held", changed=more[0].decode() if more else "")

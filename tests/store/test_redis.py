@@ -1,6 +1,7 @@
 """What only the shared store promises: several guardians on one Redis."""
 
 import asyncio
+import time
 
 import msgspec
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.settlement.record import after_money, noted
 from guardian.settlement.states import Answer, Money, MoneyEvent
+from guardian.store import redis_fit
+from guardian.store.ledger import Ask, Line, Swap
 from guardian.store.open import open_store
 from guardian.store.redis_keys import (
     BUCKETS,
@@ -349,3 +352,33 @@ def test_records_of_another_prefix_are_another_store(redis_url, new):
             await store.close()
 
     asyncio.run(main())
+
+
+def test_a_replica_whose_clock_is_days_ahead_forgets_nothing_and_counts_nothing(redis_url, caplog):
+    now = time.time()
+
+    def ask(key, at, budget="day", ends_at=now + 3600):
+        return Ask(key, key, at, (Line(budget, "1", "9", ends_at),))
+
+    async def script(one, two):
+        await one.ledger.hold(ask("a", now))
+        for key in "bc":
+            with pytest.raises(StoreUnavailable, match="more than a day ahead"):
+                await two.ledger.hold(ask(key, now + 3 * 86400, "later", now + 5 * 86400))
+        assert (await two.ledger.hold(ask("d", now + 80_000, "later", now + 5 * 86400))).held
+        await two.ledger.swap(Swap("note", "", "x"), now + 9e6, now + 9e5)
+        counted = {budget.name: budget.counted for budget in await one.ledger.budgets()}
+        assert counted == {"day": 1, "later": 1}
+        assert caplog.text.count("nothing can be counted") == 1
+
+    on_two(redis_url, script)
+
+
+def test_a_start_tells_of_a_clock_that_is_wrong(redis_url, caplog, monkeypatch):
+    clock = time.time
+    monkeypatch.setattr(redis_fit.time, "time", lambda: clock() + 3 * 86400)
+
+    async def script(one, two):
+        assert "ahead of that of Redis" in caplog.text
+
+    on_two(redis_url, script)

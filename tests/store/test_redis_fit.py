@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from guardian.store.redis_fit import Server, judge
+from guardian.store.redis_fit import Server, clocks_apart, judge
 from guardian.store.redis_url import read_redis_url
 
 FIT = Server(
@@ -72,3 +72,17 @@ def test_doubt_about_a_server_is_said(url, facts, warning):
 )
 def test_what_was_accepted_or_cured_is_not_warned_of(url, facts):
     assert said(url, **facts) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("at", "apart"),
+    [
+        (0.0, ""),
+        (1_000_050.0, ""),
+        (1_000_061.0, "61 s behind that of Redis"),
+        (740_800.0, "259200 s ahead of that of Redis"),
+    ],
+)
+def test_clocks_that_are_apart_are_told_of(at, apart):
+    assert clocks_apart(dataclasses.replace(FIT, at=at), 1_000_000.0).endswith(apart)
+    assert bool(clocks_apart(dataclasses.replace(FIT, at=at), 1_000_000.0)) is bool(apart)
