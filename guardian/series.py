@@ -1,4 +1,4 @@
-"""Numbers by label, added up as cheaply as Python can: what telemetry.py counts in. No I/O.
+"""Numbers by label, added up as cheaply as Python can: what instruments.py counts in. No I/O.
 
 Bounded in names and in series, because a caller can name networks. What does not fit is counted under
 `other`. Written from one thread; `cells.copy()` may be read from any.
