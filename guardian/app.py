@@ -22,9 +22,8 @@ from guardian.edge.facilitator_plane import FacilitatorPlane
 from guardian.edge.operations import operations_app
 from guardian.facilitator.auth import Credentials, credentials
 from guardian.facilitator.choice import Facilitators, Member
-from guardian.facilitator.circuit import CircuitKey, Circuits, CircuitSettings
-from guardian.facilitator.client import Facilitator, RawHeaders
-from guardian.flow.ask import meant_for
+from guardian.facilitator.circuit import Circuits
+from guardian.facilitator.client import Facilitator
 from guardian.flow.buy import BuyFlow
 from guardian.flow.housekeeping import Housekeeping
 from guardian.flow.outbox import Outbox
@@ -35,6 +34,7 @@ from guardian.flow.settle import SettleFlow
 from guardian.flow.signatures import Signatures
 from guardian.flow.verify import VerifyFlow
 from guardian.flow.webhooks import Webhooks, read_secrets
+from guardian.hooks import Hooks
 from guardian.policy.model import FacilitatorPolicy, Policy
 from guardian.policy.source import Loaded, PolicyFile
 from guardian.reload import Reloading
@@ -177,65 +177,28 @@ def build(
     """A guardian from its policy and store; `transport` replaces the network in tests. Raises PolicyError."""
     telemetry = telemetry or Telemetry.create(service_version=__version__, networks=tuple(policy.networks))
     telemetry.policy_applied(1, policy.networks)
-
-    def in_force(key: CircuitKey) -> CircuitSettings:
-        chosen = parts.policy.in_force(key.network, key.facilitator).circuit
-        return CircuitSettings(chosen.failure_threshold, chosen.recovery_time_s, chosen.half_open_trials)
-
-    def changed(key: CircuitKey, state: str) -> None:
-        telemetry.circuit_changed(key.facilitator, key.network, key.operation, state)
-        log.warning("circuit %s", state, extra=key._asdict())
-        guardian.settle.replicas.tell_circuit(key, state)
-        if not imposing:  # the replica that has seen it tells of it
-            guardian.webhooks.circuit_changed(key, state)
-
-    imposing = False
-
-    def impose(key: CircuitKey, state: str) -> None:
-        nonlocal imposing
-        imposing = True
-        try:
-            circuits.impose(key, state)
-        finally:
-            imposing = False
-
-    def full(hook: str) -> None:
-        telemetry.webhook(hook, "full")
-
-    def headers_for(facilitator: Facilitator, headers: RawHeaders) -> RawHeaders:
-        own = meant_for(facilitator, parts.generation, headers)
-        return parts.generation.headers_for(facilitator, "GET", "/supported", own)
-
-    def silent(name: str, why: str) -> None:
-        log.warning("a facilitator does not answer /supported", extra={"facilitator": name, "why": why})
-
-    def endpoints(network: Network) -> Endpoints | None:
-        watcher = parts.watchers.get(network)
-        return watcher.endpoints if watcher else None
-
-    circuits = Circuits(time.monotonic, in_force, changed)
+    hooks = Hooks(telemetry)
+    circuits = Circuits(time.monotonic, hooks.circuit_settings, hooks.circuit_changed)
     facilitators = Facilitators(
         _members(policy, transport),
         circuits,
         clock=time.monotonic,
-        headers_for=headers_for,
-        on_fault=silent,
+        headers_for=hooks.headers_for,
+        on_fault=hooks.silent,
     )
-    parts = Parts(
+    watched = [name for name in policy.networks if policy.network(name).rpc]
+    hooks.parts = Parts(
         generation=Generation(policy, facilitators, credentials=_credentials(policy)),
         store=store,
         circuits=circuits,
-        watchers={
-            Network(name): _watcher(name, policy, telemetry)
-            for name in policy.networks
-            if policy.network(name).rpc
-        },
-        tokens=Tokens(endpoints, clock=time.monotonic),
+        watchers={Network(name): _watcher(name, policy, telemetry) for name in watched},
+        tokens=Tokens(hooks.endpoints, clock=time.monotonic),
         telemetry=telemetry,
-        outbox=Outbox(time.time, full),
+        outbox=Outbox(time.time, hooks.full),
     )
-    guardian = Guardian(parts, transport)
-    guardian.settle.replicas.circuit = impose
+    guardian = Guardian(hooks.parts, transport)
+    hooks.replicas, hooks.webhooks = guardian.settle.replicas, guardian.webhooks
+    guardian.settle.replicas.circuit = hooks.impose
     return guardian
 
 

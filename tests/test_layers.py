@@ -17,7 +17,7 @@ FLOORS = (
     {"facilitator", "upstream", "chain", "store"},
     {"flow"},
     {"edge"},
-    {"reload"},
+    {"reload", "hooks"},
     {"app", "listener"},
     {"serve", "sandbox"},
     {"commands"},
