@@ -1,8 +1,9 @@
 """Whether an EIP-3009 authorization was signed by its payer.
 
-EIP-712 recovery by eth_account (0.1 ms with coincurve installed, 7 ms without); where that gives another
-address and the payer has code, ERC-1271 by a call. An ERC-6492 signature (of a wallet not yet deployed)
-is not proven here. An answer False means not proven; an endpoint that fails raises ChainUnavailable.
+EIP-712 recovery by eth_account (0.1 ms by coincurve, 7 ms where Python has no build of it); where that
+gives another address and the payer has code, ERC-1271 by a call. An ERC-6492 signature (of a wallet not yet
+deployed) is not proven here. An answer False means not proven; an endpoint that fails raises
+ChainUnavailable.
 """
 
 from dataclasses import dataclass
