@@ -5,6 +5,7 @@ Nothing here knows what is proxied.
 """
 
 import asyncio
+import select
 from typing import Any, cast
 
 import uvicorn
@@ -43,6 +44,10 @@ HEAD_TIMEOUT_S = 15.0
 WRITE_TIMEOUT_S = 60.0
 """A caller that takes no more bytes for so long has gone, whatever its system says."""
 
+HUNG_UP = getattr(select, "POLLRDHUP", 0)
+"""The caller sends no more, though it may have sent what nobody has read. Not every system tells it apart;
+an error or a reset is told unasked."""
+
 
 class Joining:
     """Where one answer is written: its head waits for the body until this turn of the loop ends, because
@@ -73,9 +78,19 @@ class Joining:
             self._pass_on(data)
 
     def write_whole(self, data: bytes) -> None:
-        """Write all of an answer, of which nothing has been written yet."""
+        """Write all of an answer, of which nothing has been written yet: only «100 Continue» may be held."""
+        held, self._held = self._held or b"", None
         self._begun = True
-        self._pass_on(data)
+        self._pass_on(held + data)
+
+    def hung_up(self) -> bool:
+        """The caller has closed the connection, also where the loop does not know it: nothing is read from
+        it while another request waits behind this one, or after a body that came in large pieces."""
+        if self._transport.is_closing():
+            return True
+        line = select.poll()
+        line.register(self._transport.get_extra_info("socket").fileno(), HUNG_UP)
+        return bool(line.poll(0))
 
     def close(self) -> None:
         """Close, once what is held has been written."""
@@ -131,7 +146,11 @@ class ProxyCycle(RequestResponseCycle):
 
     def stands(self) -> bool:
         """The connection was open at each write of the answer, and is until all of it is written."""
-        return not self.disconnected and cast(Joining, self.transport).stands
+        line = cast(Joining, self.transport)
+        if not (self.response_started or self.disconnected) and line.hung_up():
+            self.disconnected = True
+            line.close()  # nothing is read from it, so nobody else would
+        return not self.disconnected and line.stands
 
     def write(self, status: int, headers: Headers, body: bytes) -> bool:
         """A whole answer in one piece; False where only `send` can. A header that HTTP forbids is left

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from guardian import listener, serve
+from guardian.edge import http
 from guardian.edge.http import line_of, write
 from guardian.listener import Bounded, ListenerConfig
 from guardian.serve import Listener, Sparing, _listener_config
@@ -32,21 +33,24 @@ class Served:
         self.headers: list[list[tuple[bytes, bytes]]] = []
         self.answer = b"ok"
         self.at_once = False
+        self.listens = True
+        self.line: http.Line | None = None
         self.answer_headers: list[tuple[bytes, bytes]] = []
         self.stood: list[bool] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.begun += 1
-        line = line_of(scope)
+        line = self.line = line_of(scope)
         assert line is not None
         while (message := await receive()).get("more_body"):
             pass
         if message["type"] != "http.request":
             return
         self.headers.append(list(scope["headers"]))
-        listening = asyncio.create_task(receive())
+        listening = asyncio.create_task(receive()) if self.listens else None
         await self.may_answer.wait()
-        listening.cancel()
+        if listening is not None:
+            listening.cancel()
         await write(send, 200, self.answer_headers, self.answer, line if self.at_once else None)
         self.stood.append(line.stands())
 
@@ -362,6 +366,56 @@ def test_an_answer_to_a_caller_that_left_does_not_stand_though_it_had_asked_for_
         while not app.stood:
             await asyncio.sleep(0)
         assert app.stood == [False]
+
+    play(script)
+
+
+def post(body: bytes, headers: bytes = b"") -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n%b" % (headers, len(body), body)
+
+
+LARGE = 200_000
+
+
+@pytest.mark.parametrize(
+    ("asked", "then"),
+    [(post(b"{}"), GET), (post(b"a" * LARGE)[:-LARGE], b"a" * LARGE)],
+    ids=["another_request_waits", "its_body_was_large"],
+)
+def test_a_caller_of_whom_nothing_is_read_is_missed_when_it_leaves(asked: bytes, then: bytes) -> None:
+    """Then the end of the connection is not read either."""
+
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        app.may_answer.clear()
+        app.listens, app.at_once = False, True
+        line = await dial()
+        await line.say(asked)
+        while not app.line or (asked.endswith(b"{}") and not app.headers):
+            await asyncio.sleep(0)
+        held = config.held_bytes
+        await line.say(then)
+        while config.held_bytes < held + len(then) or not app.headers:
+            await asyncio.sleep(0)
+        assert app.line.stands()
+        line.close()
+        while app.line.stands():
+            await asyncio.sleep(0)
+        app.may_answer.set()
+        while config.held_bytes:
+            await asyncio.sleep(0)
+        assert app.stood == [False]
+
+    play(script)
+
+
+def test_a_caller_that_asks_before_it_goes_on_is_not_told_to_after_its_answer() -> None:
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        app.listens, app.at_once = False, True
+        line = await dial()
+        await line.say(post(b"{}", b"Expect: 100-continue\r\nConnection: close\r\n"))
+        said = await line.rest()
+        assert said.startswith(b"HTTP/1.1 100 ")
+        assert said.endswith(b"ok")
 
     play(script)
 
