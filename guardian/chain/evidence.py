@@ -115,13 +115,13 @@ def judge(receipt: Receipt, target: Target) -> tuple[Use, str]:
     if not any(e.topic == AUTHORIZATION_USED and e.words[:2] == (payer, nonce) for e in events):
         return Use.UNRELATED, ""
     made = _transfers_of(events, payer, nonce)
-    wanted = (word(target.pay_to), target.amount)
-    if wanted in made:
+    payee = word(target.pay_to)
+    if any(to == payee and amount >= target.amount for to, amount in made):  # x402-rs lets payers sign more
         return Use.PAID, ""
     if not made:
         return Use.MISMATCH, "the nonce was used and no transfer from the payer stands beside it"
-    payee, amount = made[0]
-    return Use.MISMATCH, f"the nonce was used to pay {amount} to 0x{payee[24:]}"
+    to, amount = made[0]
+    return Use.MISMATCH, f"the nonce was used to pay {amount} to 0x{to[24:]}"
 
 
 def _transfers_of(events: list[Log], payer: str, nonce: str) -> list[tuple[str, int]]:

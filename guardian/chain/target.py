@@ -36,7 +36,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Paid:
-    """Proof: nonce used and payer → payee of the amount, in one transaction, deep enough.
+    """Proof: nonce used and payer → payee of the amount or more, in one transaction, deep enough.
 
     confirmations: the block's depth, 1 = it is the head.
     """

@@ -14,6 +14,9 @@ from guardian.wire.names import Address, Network, Nonce, TxHash
 Finding = tuple[bool, str]
 """Whether it holds, and what."""
 
+_ASKED = ("amount", "maxAmountRequired")
+"""In the requirements of v2, and of v1."""
+
 
 def check_bundle(found: object) -> list[Finding]:
     """What holds of a bundle by itself. Raises GuardianError for what is none."""
@@ -51,9 +54,16 @@ def _findings(found: Bundle) -> Iterator[Finding]:
     if signed:
         said = [payment[name].lower() for name in ("payer", "pay_to", "nonce")]
         facts = [str(signed[name]).lower() for name in ("from", "to", "nonce")]
-        facts_agree = facts == said and str(signed["value"]) == payment["amount"]
+        facts_agree = facts == said and _covers(signed, found["requirements"], payment["amount"])
         yield facts_agree, "authorization: payer, payee, amount and nonce are the payment's"
     yield from _proof(found)
+
+
+def _covers(signed: dict[str, Any], wanted: object, amount: str) -> bool:
+    """The amount is the signed one, or the one that was asked where more was signed."""
+    asked = wanted if isinstance(wanted, dict) else {}
+    named = {str(signed["value"]), *(str(asked.get(key)) for key in _ASKED)}
+    return amount in named and int(signed["value"]) >= int(amount)
 
 
 def _proof(found: Bundle) -> Iterator[Finding]:

@@ -41,6 +41,7 @@ def said(*events: dict[str, Any], status: int = 1, **changes: Any) -> Use:
         ([transfer(payer=STRANGER), used(), transfer()], Use.PAID),
         ([used()], Use.MISMATCH),
         ([used(), transfer(amount=999)], Use.MISMATCH),
+        ([used(), transfer(amount=1001)], Use.PAID),
         ([used(), transfer(pay_to=STRANGER)], Use.MISMATCH),
         ([used(), transfer(asset=STRANGER)], Use.MISMATCH),
         ([cancelled()], Use.CANCELLED),

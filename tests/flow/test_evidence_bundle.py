@@ -122,11 +122,12 @@ def test_a_bundle_that_was_changed_does_not_verify() -> None:
             forged = json.loads(json.dumps(made))
             forged["payment"][change] = "1"
             assert not check_bundle(forged)[0][0]
-        # Whoever also writes a new hash contradicts what was signed, and the chain's own logs.
-        forged = json.loads(json.dumps(made))
-        forged["payment"]["amount"] = "1"
-        forged["sha256"] = hash_of(forged)
-        assert [holds for holds, _ in check_bundle(forged)] == [True, True, False, False, True]
+        # Whoever also writes a new hash contradicts what was signed and asked, and the chain's own logs.
+        for amount, of_chain in (("1", True), ("10001", False)):
+            forged = json.loads(json.dumps(made))
+            forged["payment"]["amount"] = amount
+            forged["sha256"] = hash_of(forged)
+            assert [holds for holds, _ in check_bundle(forged)] == [True, True, False, of_chain, True]
 
     Scene(LOST, hold_s=0.1, hold_without_hash_s=0.2).play(script)
 
