@@ -108,6 +108,7 @@ class BuyFlow:
             now=self._parts.clock(),
             owner=self._parts.replica,
             watched=can_be_watched(sent.payment, self._parts.watchers),
+            head=self._parts.head(sent.payment.network),
         )
 
     async def _guarded(

@@ -122,7 +122,14 @@ def asker_of(exchange: PaidExchange) -> str:
 
 
 def recorded(
-    sent: SentPayment, exchange: PaidExchange, sealing: Sealing, *, now: float, owner: str, watched: bool
+    sent: SentPayment,
+    exchange: PaidExchange,
+    sealing: Sealing,
+    *,
+    now: float,
+    owner: str,
+    watched: bool,
+    head: int = 0,
 ) -> Settlement:
     """A new record, before anything is sent."""
     payment = sent.payment
@@ -145,6 +152,7 @@ def recorded(
         valid_before=payment.valid_before,
         signature_hash=payment.signature_hash,
         watched=watched,
+        head=head,
         owner=owner,
         plane=AGENT,
         route=exchange.route,

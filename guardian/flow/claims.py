@@ -77,6 +77,7 @@ class Claims:
             signature_hash=payment.signature_hash,
             vouched=self._signatures.vouched(payment),
             watched=watched,
+            head=self._parts.head(payment.network) if watched else 0,
             owner=self._parts.replica,
             created_at=now,
             updated_at=now,

@@ -258,6 +258,7 @@ class Live:
                 fresh,
                 version=self.record.version + 1,
                 created_at=self.record.created_at,
+                head=self.record.head,
                 events=self.record.events,
                 attempts=self.record.attempts,
                 attempts_made=self.record.attempts_made,

@@ -159,6 +159,11 @@ class Parts:
     def __post_init__(self) -> None:
         self.diagnosis = Diagnosis(self.telemetry, self.clock)
 
+    def head(self, network: Network) -> int:
+        """The highest block of a network that is known, at most a minute old; 0 where none is."""
+        watcher = self.watchers.get(network)
+        return watcher.head if watcher is not None else 0
+
     @property
     def policy(self) -> Policy:
         """The policy in force for what begins now."""

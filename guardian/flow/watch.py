@@ -164,7 +164,10 @@ class Watch:
 
     async def _settled_before_us(self, live: Live, block: int) -> bool:
         """A payment that was over before it came here has bought its goods elsewhere: its signature
-        stands on chain for everybody to read, so it must not buy anything a second time."""
+        stands on chain for everybody to read, so it must not buy anything a second time. A block that
+        was not there yet is none of before, whatever its time: after a halt a chain dates them back."""
+        if 0 < live.record.head < block:
+            return False
         watcher = self._parts.watchers[live.record.network]
         try:
             return await watcher.is_earlier(block, live.record.created_at)

@@ -46,6 +46,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     accepted this very signature; reopens: it failed without ever being executed, so that the same
     authorization may be presented again. owner: the replica that drives it. closed_by: the person who
     took this orphan off the queue, why in closed_note; refund_transaction: the hash, if it was by a refund.
+    head: the highest block of its network that was known when it came, 0 where none was.
 
     plane: on which side of the seller it was seen. On the agent plane the key begins with `agent/`,
     resource is the URL that was asked, body is sealed, and what was bought is said by route, verb (of
@@ -77,6 +78,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     vouched: bool = False
     reopens: bool = False
     watched: bool = False
+    head: int = 0
     tainted: bool = False
     facilitator: str = ""
     transaction: TxHash | None = None

@@ -110,6 +110,7 @@ class ScriptedWatcher:
     endpoints = None
     healthy = True
     fault = ""
+    head = 0
 
     def __init__(self) -> None:
         self.block_is_earlier = False

@@ -372,6 +372,20 @@ def test_a_payment_that_was_over_before_it_came_here_buys_nothing_again() -> Non
     Scene(refused("invalid_exact_evm_nonce_already_used")).play(script)
 
 
+def test_a_block_that_was_not_there_yet_is_none_of_before_though_it_is_dated_back() -> None:
+    """After a halt a chain catches up with blocks of the time that it missed."""
+
+    async def script(scene: Scene) -> None:
+        scene.chain.block_is_earlier, scene.chain.head = True, 3
+        caller, waiting = scene.calling(signed_payment())
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+        assert (caller.heard["success"], caller.heard["transaction"]) == (True, TX)
+
+    Scene(LOST).play(script)
+
+
 def test_no_orphan_is_reported_while_a_caller_waits_that_gets_the_goods(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
