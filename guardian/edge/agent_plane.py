@@ -218,7 +218,7 @@ class Visit:
     @property
     def gone(self) -> bool:
         """The caller has closed the connection."""
-        return self._caller.gone
+        return self._caller.gone or (self._line is not None and not self._line.stands())
 
     async def ask(self, headers: RawHeaders | None = None, *, head_s: float | None = None) -> Reply:
         """Present the whole request once. Raises NotSent or ReplyLost."""
@@ -234,6 +234,8 @@ class Visit:
 
     async def answer(self, reply: Reply) -> bool:
         """Pass a reply on while it arrives; True when all of it was written to an open connection."""
+        if self.gone:  # nothing may be read from it any more, so the server would not know
+            return False
         trailing = TRAILERS in self._scope.get("extensions", {}) and reply.chunked
         headers = answer_headers(reply, self._route, trailing=trailing)
         if self._request.expects and not self._caller.sent:
@@ -245,7 +247,7 @@ class Visit:
             return False
         if trailing:
             await self._send({"type": TRAILERS, "headers": trailers_of(reply), "more_trailers": False})
-        return not self._caller.gone and (self._line is None or self._line.stands())
+        return not self.gone
 
     async def _pass_down(self, reply: Reply) -> bool:
         """The body, no faster than the caller takes it; False when it takes no more."""

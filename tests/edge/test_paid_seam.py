@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from guardian.edge import caller
 from guardian.edge.agent_plane import MAX_DEMAND_BYTES, MAX_PAID_BODY_BYTES
 from guardian.errors import NotSent, ReplyLost
 from guardian.flow.paid import PaidExchange
@@ -262,6 +263,40 @@ def test_goods_for_a_caller_that_left_are_not_delivered_though_it_had_asked_for_
         client.leave()
         while stage.config.held_bytes:
             await asyncio.sleep(0.01)
+        left.set()
+        await done.wait()
+        assert answered == [False]
+
+    play(Flow(answers_late), script)
+
+
+def test_goods_are_not_delivered_to_a_caller_that_asked_for_more_and_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While its next request waits nothing is read from it, and so not that it has left."""
+    monkeypatch.setattr(caller, "LISTEN_AFTER_S", 0.0)
+    answered: list[bool] = []
+    left, done = asyncio.Event(), asyncio.Event()
+
+    async def answers_late(exchange: PaidExchange) -> None:
+        reply = await exchange.ask()
+        await left.wait()
+        for _ in range(1000):  # turns of the loop, in which the end of the connection arrives
+            if exchange.gone:
+                break
+            await asyncio.sleep(0)
+        answered.append(await exchange.answer(reply))
+        done.set()
+
+    async def script(stage: Stage) -> None:
+        client = await stage.client()
+        await client.say(request(b"/weather/x", PAYS))
+        await stage.upstream.arrived.get()
+        held = stage.config.held_bytes
+        await client.say(request(b"/weather/x", PAYS))
+        while stage.config.held_bytes == held:
+            await asyncio.sleep(0)
+        client.leave()
         left.set()
         await done.wait()
         assert answered == [False]
