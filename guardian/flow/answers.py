@@ -22,6 +22,7 @@ from guardian.wire.reply import (
 
 DUPLICATE = "duplicate_settlement"
 PENDING = "settlement_pending"
+TAKEN = "This nonce is taken by a payment to another payee or of another amount; sign with a fresh one."
 
 
 def success(record: Settlement, reply_body: bytes = b"") -> bytes:
@@ -64,6 +65,11 @@ def paid_by_another(record: Settlement, first: Settlement) -> bytes:
 def duplicate(record: Settlement) -> bytes:
     """This payment has bought what it can buy (law 4)."""
     return _failure(record, DUPLICATE, over(record), record.transaction)
+
+
+def taken(record: Settlement) -> bytes:
+    """The authorization is on record for another payment, which pays for nothing else."""
+    return _failure(record, DUPLICATE, TAKEN, None)
 
 
 def over(record: Settlement) -> str:

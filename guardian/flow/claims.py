@@ -90,10 +90,12 @@ class Claims:
 
 
 def _may_begin_again(live: Live, payment: Payment) -> bool:
-    """A failure that was never executed binds neither the payer nor another signature."""
+    """A failure that was never executed binds neither the payer nor another signature or price."""
     record = live.record
     if record.money is not Money.FAILED or record.tainted or record.chain_proven or live.sending:
         return False
     if record.paid_by:  # bound to an earlier payment for good
         return False
-    return record.reopens or record.signature_hash != payment.signature_hash
+    was = (record.signature_hash, record.pay_to, record.asset, record.amount)
+    asked = (payment.signature_hash, payment.pay_to, payment.asset, payment.amount)
+    return record.reopens or was != asked

@@ -16,6 +16,7 @@ from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Call, Parts
 from guardian.flow.replicas import Replicas
 from guardian.flow.signatures import Signatures
+from guardian.settlement.purchase import pays_for
 from guardian.settlement.states import AnswerEvent, Money
 from guardian.wire.payment import Payment
 from guardian.wire.stripped import stripped
@@ -40,6 +41,11 @@ class Handing:
             return await self._told(live, AnswerEvent.TOLD_FAILURE)
         await self._not_known(live, call, "the hold is over")
 
+    async def refuse_as_taken(self, live: Live, call: Call) -> None:
+        """What was, or may be, paid to another payee or for less buys nothing here; nothing was sent."""
+        self._parts.telemetry.duplicate(live.record.network)
+        await call.answer(200, (), answers.taken(live.record))
+
     async def delivered(self, live: Live, note: str = "", **changes: object) -> None:
         """It was handed out: nobody else gets it, and the record says so as soon as it can."""
         live.delivered = True
@@ -60,6 +66,8 @@ class Handing:
     async def _hand_out_alone(self, live: Live, payment: Payment, call: Call, alone: bool) -> None:
         if alone and not (live.paid or live.handed_out):  # taken up meanwhile, and in doubt there
             return await self._not_known(live, call, "another replica has it in doubt")
+        if not pays_for(live.record, payment):  # begun again meanwhile, with other terms
+            return await self.refuse_as_taken(live, call)
         if not alone or live.handed_out or not await self._signatures.proven(live.record, payment):
             self._parts.telemetry.duplicate(live.record.network)
             await call.answer(200, (), answers.duplicate(live.record))

@@ -29,6 +29,7 @@ from guardian.flow.watch import Watch
 from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation
 from guardian.settlement.preflight import Finding
+from guardian.settlement.purchase import pays_for
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Answer, AnswerEvent, Money, MoneyEvent
 from guardian.telemetry import SpanName
@@ -104,6 +105,8 @@ class SettleFlow:
         live.calls.append(visit.call)
         try:
             blocked = await self._claims.claim(live, visit)
+            if not pays_for(live.record, visit.payment):
+                return await self.handing.refuse_as_taken(live, visit.call)
             if blocked and await self.purchases.answered(live, visit):
                 return
             await self._set_going(live, visit)

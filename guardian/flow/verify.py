@@ -17,6 +17,7 @@ from guardian.flow.preflight import Preflight
 from guardian.flow.purchase import Purchases
 from guardian.flow.signatures import VERIFY_TIMEOUT_S, Signatures
 from guardian.settlement.classify import Operation, Outcome, Verdict
+from guardian.settlement.purchase import pays_for
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, Answer
 from guardian.wire.payment import Payment, read_payment
@@ -68,6 +69,8 @@ class VerifyFlow:
                 reason=answers.DUPLICATE, message=answers.over(record), payer=record.payer
             )
         counts = record.money in PAID or record.money in IN_DOUBT
+        if counts and not pays_for(record, payment):
+            return write_verify_invalid(reason=answers.DUPLICATE, message=answers.TAKEN, payer=record.payer)
         if counts and await self._signatures.proven(record, payment):
             return write_verify_valid(payment.payer)
         return None

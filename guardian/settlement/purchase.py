@@ -9,10 +9,15 @@ from guardian.settlement.record import FACILITATOR, Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, UNPAID, Answer, Money
 from guardian.wire.names import Address, Network
 
+EXACT = "exact"
+"""The scheme whose amount is fixed when it is signed; what `upto` asks for is known after the work alone."""
+
 
 class Purchase(Protocol):
     """What names a purchase, on a record and on a payment that has none yet."""
 
+    @property
+    def scheme(self) -> str: ...
     @property
     def network(self) -> Network: ...
     @property
@@ -37,6 +42,14 @@ def same_purchase(a: Purchase, b: Purchase) -> bool:
         and a.network == b.network
         and (a.resource == b.resource or not a.resource or not b.resource)
     )
+
+
+def pays_for(record: Settlement, asked: Purchase) -> bool:
+    """Whether what is on record of an authorization is the payment that is asked for: in this token, to
+    this payee, and not for less. Two signatures may share a nonce, and one may be shown with other terms."""
+    if record.pay_to != asked.pay_to or record.asset != asked.asset:
+        return False
+    return record.amount >= asked.amount or (record.scheme == asked.scheme != EXACT)
 
 
 def same_bought(a: Settlement, b: Settlement) -> bool:

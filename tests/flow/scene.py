@@ -37,22 +37,26 @@ def signed_payment(
     key: Any = PAYER,
     valid_for_s: int = 300,
     resource: str = "https://shop/x",
-    amount: int = 10000,
+    pay_to: str = SELLER,
+    amount: int = 10_000,
+    asked: dict[str, str] | None = None,
 ) -> bytes:
-    """A v2 body for /verify and /settle, signed; `key` other than the payer's forges it."""
+    """A v2 body for /verify and /settle, signed; `key` other than the payer's forges it. asked: terms that
+    are not as they were signed."""
     valid_before = int(time.time()) + valid_for_s
     terms = {
         "scheme": "exact",
         "network": NETWORK,
         "amount": str(amount),
         "asset": USDC,
-        "payTo": SELLER,
+        "payTo": pay_to,
         "maxTimeoutSeconds": valid_for_s,
         "extra": {"name": "USDC", "version": "2"},
+        **(asked or {}),
     }
     authorization = {
         "from": PAYER.address,
-        "to": SELLER,
+        "to": pay_to,
         "value": amount,
         "validAfter": 0,
         "validBefore": valid_before,

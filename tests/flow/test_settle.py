@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 
 import httpx
 import pytest
@@ -370,6 +371,46 @@ def test_a_payment_that_was_over_before_it_came_here_buys_nothing_again() -> Non
         assert not (await scene.record()).orphan
 
     Scene(refused("invalid_exact_evm_nonce_already_used")).play(script)
+
+
+OTHER_TERMS = [
+    {"pay_to": "0x" + "33" * 20},
+    {"amount": 10_001},
+    {"asked": {"payTo": "0x" + "33" * 20}},
+    {"asked": {"amount": "10001"}},
+]
+"""Of the same nonce: signed anew for another payee or price, or only shown with such terms."""
+
+
+@pytest.mark.parametrize("terms", OTHER_TERMS, ids=str)
+def test_a_payment_buys_nothing_from_another_payee_and_nothing_dearer(terms: dict[str, Any]) -> None:
+    released = asyncio.Event()
+
+    async def script(scene: Scene) -> None:
+        dear = signed_payment(**terms)
+        first, waiting = scene.calling(signed_payment())
+        await scene.until(lambda: scene.settles)
+        assert (await scene.settle(dear)).heard["errorReason"] == "duplicate_settlement"
+        first.gone = True
+        released.set()
+        await waiting
+        assert (await scene.until_record(lambda record: record.orphan)).amount == 10_000
+        assert (await scene.settle(dear)).heard["errorReason"] == "duplicate_settlement"
+        assert (await scene.settle(signed_payment())).heard["success"] is True
+        assert len(scene.settles) == 1
+
+    Scene(released).play(script)
+
+
+@pytest.mark.parametrize("wrong_amount", ["9999", "10001"])
+def test_terms_that_were_refused_bind_nobody(wrong_amount: str) -> None:
+    async def script(scene: Scene) -> None:
+        wrong = await scene.settle(signed_payment(asked={"amount": wrong_amount}))
+        assert wrong.heard["success"] is False
+        assert (await scene.settle(signed_payment())).heard["success"] is True
+        assert (await scene.record()).amount == 10_000
+
+    Scene(refused("invalid_exact_evm_payload_authorization_value_mismatch"), settled()).play(script)
 
 
 def test_a_block_that_was_not_there_yet_is_none_of_before_though_it_is_dated_back() -> None:

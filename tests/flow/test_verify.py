@@ -1,6 +1,9 @@
 """Scripts of /verify: when the record knows better than any facilitator."""
 
+from typing import Any
+
 import httpx
+import pytest
 
 from guardian.chain.target import Paid
 from guardian.settlement.states import Money
@@ -46,6 +49,20 @@ def test_an_orphan_verifies_from_the_record_although_its_nonce_is_used() -> None
         caller = await verify(scene, signed_payment(1))
         assert caller.heard["isValid"] is True
         assert scene.verifies == []
+
+    Scene(LOST, hold_s=0.1, hold_without_hash_s=0.2).play(script)
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [{"amount": 10_001}, {"asked": {"amount": "10001"}}, {"asked": {"payTo": "0x" + "33" * 20}}],
+    ids=str,
+)
+def test_an_orphan_of_other_terms_does_not_verify(terms: dict[str, Any]) -> None:
+    async def script(scene: Scene) -> None:
+        await orphan(scene)
+        caller = await verify(scene, signed_payment(1, **terms))
+        assert (caller.heard["isValid"], caller.heard["invalidReason"]) == (False, "duplicate_settlement")
 
     Scene(LOST, hold_s=0.1, hold_without_hash_s=0.2).play(script)
 
