@@ -84,8 +84,8 @@ class Joining:
         self._pass_on(held + data)
 
     def hung_up(self) -> bool:
-        """The caller has closed the connection, also where the loop does not know it: nothing is read from
-        it while another request waits behind this one, or after a body that came in large pieces."""
+        """The caller has closed the connection, where the loop cannot know it: nothing is read from it while
+        another request waits behind this one, or after a body that came in large pieces."""
         if self._transport.is_closing():
             return True
         line = select.poll()
@@ -147,9 +147,10 @@ class ProxyCycle(RequestResponseCycle):
     def stands(self) -> bool:
         """The connection was open at each write of the answer, and is until all of it is written."""
         line = cast(Joining, self.transport)
-        if not (self.response_started or self.disconnected) and line.hung_up():
+        unread = self.flow.read_paused and not (self.response_started or self.disconnected)
+        if unread and line.hung_up():
             self.disconnected = True
-            line.close()  # nothing is read from it, so nobody else would
+            line.close()  # nobody else would
         return not self.disconnected and line.stands
 
     def write(self, status: int, headers: Headers, body: bytes) -> bool:
