@@ -132,7 +132,8 @@ class FacilitatorPlane:
             if call.answered:
                 return
             cure = "nothing was sent; try again later"
-            await _refuse(send, 503, path, "store", "unavailable", cure, RETRY_LATER)
+            about = ("store", "unavailable", cure, RETRY_LATER, "guardian_unavailable")
+            await _refuse(send, 503, path, *about)
         finally:
             call.close()
 

@@ -81,7 +81,10 @@ class BrokenStore(MemoryStore):
 def test_without_a_store_nothing_is_sent(path: str) -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
         reply = await (http.get(path) if "payments" in path else http.post(path, content=signed_payment()))
-        assert (reply.status_code, reply.json()["field"]) == (503, "store")
+        said = reply.json()
+        assert (reply.status_code, said["field"]) == (503, "store")
+        reasons = {"/settle": said.get("errorReason"), "/verify": said.get("invalidReason")}
+        assert reasons.get(path, "guardian_unavailable") == "guardian_unavailable"
         assert reply.headers["retry-after"] == "5"
         assert stage.requests == []
 
