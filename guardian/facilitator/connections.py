@@ -47,25 +47,23 @@ def request_of(head: bytes, headers: Headers, body: bytes | None) -> bytes:
     facilitator look unreachable."""
     lines = [head]
     names = set()
-    for name, value in headers:
-        line = b"%b: %b\r\n" % (name, value)
+    for header in headers:
+        line = b"%b: %b\r\n" % header
         if HEADER_LINE.fullmatch(line):
             lines.append(line)
-            names.add(name.lower())
-    for name, value in OWN_HEADERS:
-        if name not in names:
-            lines.append(b"%b: %b\r\n" % (name, value))
+            names.add(header[0].lower())
+    lines += [line for name, line in OWN_HEADERS if name not in names]
     if body is not None:
         lines.append(b"content-length: %d\r\n" % len(body))
     return b"".join((*lines, b"\r\n", body or b""))
 
 
 OWN_HEADERS = (
-    (b"user-agent", b"payment-guardian"),
-    (b"accept", b"*/*"),
-    (b"accept-encoding", b"gzip"),
+    (b"user-agent", b"user-agent: payment-guardian\r\n"),
+    (b"accept", b"accept: */*\r\n"),
+    (b"accept-encoding", b"accept-encoding: gzip\r\n"),
 )
-"""Where the caller sent none."""
+"""Where the caller sent none: names and whole lines."""
 
 
 class Connections:
