@@ -87,7 +87,7 @@ class Handing:
             await self._told(live, told, why)
 
     async def _left(self, live: Live) -> None:
-        if live.callers <= 1:
+        if live.attended <= 1:
             kept = {"body": stripped(live.record.body)} if live.paid else {}
             await self._told(live, AnswerEvent.LEFT, "", **kept)
 

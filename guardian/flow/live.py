@@ -45,9 +45,10 @@ class Live:
     record: what the store holds, or will once a kept success is written; only set once `claimed`. headers:
     the caller's, kept in memory only because they may hold keys; only: the one facilitator its path named,
     or empty; unfit: those that it must not go to; generation: the policy that it began with; sent: whether
-    anything has left in this process. callers: how many wait; sending: how many attempts are under way;
-    unsent: why nothing could be sent; delivered: the success was written to a caller; heard: of attempts that
-    no write has taken to the record yet.
+    anything has left in this process. callers: how many wait; others: those of them that came with another
+    payment of the purchase; sending: how many attempts are under way; unsent: why nothing could be sent;
+    delivered: the success was written to a caller; heard: of attempts that no write has taken to the record
+    yet.
     """
 
     record: Settlement
@@ -77,6 +78,7 @@ class Live:
         self.unused_blocks = 0
         self.resends = 0
         self.callers = 0
+        self.others = 0
         self.calls: list[Call] = []
         self.told_of_orphan = False
         self.delivered = False
@@ -94,6 +96,11 @@ class Live:
     def goes_with(self, call: Call) -> None:
         """It is sent as this caller asked for it."""
         self.headers, self.only, self.generation = call.headers, call.only, call.generation
+
+    @property
+    def attended(self) -> int:
+        """How many wait for this very payment: what they are told is what its record says."""
+        return self.callers - self.others
 
     @property
     def paid(self) -> bool:
@@ -150,7 +157,7 @@ class Live:
         being written: then it has to be recorded by itself.
         """
         record = self.record
-        if not self.callers or self._moving.locked() or MoneyEvent.REPORTED_PAID not in MONEY[record.money]:
+        if not self.attended or self._moving.locked() or MoneyEvent.REPORTED_PAID not in MONEY[record.money]:
             return False
         self._report, self._stored = report, record
         self.record = self._with_report(record)
@@ -218,7 +225,7 @@ class Live:
             if taken.money is Money.PENDING:
                 why = "stopped while sending"
                 taken = after_money(taken, MoneyEvent.DOUBT, now=now, note=why, tainted=True)
-            if taken.answer in (Answer.NONE, Answer.HELD) and not self.callers:
+            if taken.answer in (Answer.NONE, Answer.HELD) and not self.attended:
                 taken = after_answer(taken, AnswerEvent.LEFT, now=now, note="stopped before an answer")
             return taken
 

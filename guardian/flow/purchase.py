@@ -108,7 +108,7 @@ class Purchases:
             return await self._answered_as_bound(live, payment, call)
         while before := await self.before(live.record, call.generation):
             first = await self._attach(before[0])
-            first.callers += 1
+            first.callers, first.others = first.callers + 1, first.others + 1
             try:
                 await self._flow.hold(first, visit)
                 if call.gone or not first.final:
@@ -118,7 +118,7 @@ class Purchases:
                 if first.paid and reuses and await self._paid_by(live, first, payment, call):
                     return True
             finally:
-                first.callers -= 1
+                first.callers, first.others = first.callers - 1, first.others - 1
                 self._flow.lives.forget(first)
         return False
 

@@ -115,7 +115,7 @@ class SettleFlow:
         finally:
             live.callers -= 1
             live.calls.remove(visit.call)
-            if live.unrecorded and not live.callers:
+            if live.unrecorded and not live.attended:
                 self._parts.tasks.spawn(self._recorded(live), "success")
             if live.claimed and not live.callers and live.record.money is Money.IDLE:
                 self.watch.begin(live)  # never sent: closed when it has expired

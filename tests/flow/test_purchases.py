@@ -147,6 +147,46 @@ def test_whoever_left_while_it_was_sent_and_signs_anew_gets_what_the_first_one_b
     Scene(release, settled()).play(script)
 
 
+def test_a_payment_whose_caller_has_left_is_abandoned_though_another_one_waits_for_its_end() -> None:
+    async def script(scene: Scene) -> None:
+        left, first = scene.calling(signed_payment(1))
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        second, waiting = scene.calling(signed_payment(2))
+        await scene.until(lambda: any(live.others for live in scene.flow.lives))
+        left.gone = True
+        await first
+        (key,) = scene.chain.targets
+        assert (await scene.record(key)).answer is Answer.ABANDONED
+        second.gone = True
+        await waiting
+        _, tell = scene.chain.targets[key]
+        tell(Paid(TX, 4, 1))
+        while not (await scene.record(key)).orphan:
+            await asyncio.sleep(0.002)
+
+    Scene(LOST).play(script)
+
+
+def test_a_success_that_only_another_payments_caller_waits_for_is_recorded_at_once() -> None:
+    release = asyncio.Event()
+
+    async def script(scene: Scene) -> None:
+        left, first = scene.calling(signed_payment(1))
+        await scene.until(lambda: scene.settles)
+        left.gone = True
+        second, waiting = scene.calling(signed_payment(2))
+        await scene.until(lambda: any(live.others for live in scene.flow.lives))
+        await first
+        second.gone = True
+        await waiting
+        release.set()
+        await scene.until(lambda: not any(live.sending for live in scene.flow.lives))
+        records = {record.money: record for record in await scene.store.page()}
+        assert records[Money.CONFIRMED].orphan
+
+    Scene(release, settled()).play(script)
+
+
 def test_whoever_was_told_nothing_while_it_was_sent_and_signs_anew_gets_what_the_first_one_bought() -> None:
     release = asyncio.Event()
 
