@@ -6,6 +6,7 @@ Nothing here knows what is proxied.
 
 import asyncio
 import select
+from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
@@ -128,6 +129,7 @@ class ProxyCycle(RequestResponseCycle):
     """One request and its answer."""
 
     _trailing = False
+    _lost: Callable[[], None] | None = None
 
     async def send(self, message: Any) -> None:
         """As uvicorn does it, with an answer's own Date in place of a second one, and with trailers."""
@@ -153,6 +155,15 @@ class ProxyCycle(RequestResponseCycle):
             line.close()  # nobody else would
         return not self.disconnected and line.stands
 
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once the connection is lost, unless it has been answered by then."""
+        self._lost = tell
+
+    def lose(self) -> None:
+        """The connection is lost."""
+        if self._lost is not None:
+            self._lost()
+
     def write(self, status: int, headers: Headers, body: bytes) -> bool:
         """A whole answer in one piece; False where only `send` can. A header that HTTP forbids is left
         out: an answer about money is not lost for its sake."""
@@ -177,8 +188,8 @@ class ProxyCycle(RequestResponseCycle):
         return True
 
     def _leave(self) -> None:
-        """Out of the scope, which leads back to here: only the collector would take the two away."""
-        self.scope["extensions"] = {}
+        """Out of what leads back to here: only the collector would take it away."""
+        self.scope["extensions"], self._lost = {}, None
 
     async def _end_with(self, trailers: list[tuple[bytes, bytes]]) -> None:
         """The last chunk; uvicorn itself then ends an answer without any more bytes."""
@@ -227,6 +238,8 @@ class Bounded(ProxyProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
         super().connection_lost(exc)
+        if isinstance(self.cycle, ProxyCycle):
+            self.cycle.lose()
         self._release()
         self._cancel_late()
         if self._stalled is not None:

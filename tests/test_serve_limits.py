@@ -408,6 +408,32 @@ def test_a_caller_of_whom_nothing_is_read_is_missed_when_it_leaves(asked: bytes,
     play(script)
 
 
+def test_who_holds_a_caller_is_told_when_it_leaves_before_its_answer_and_not_after() -> None:
+    async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
+        app.listens, told = False, list[str]()
+        for name, answered in (("answered", True), ("left", False)):
+            app.line = None
+            app.may_answer.clear()
+            line = await dial()
+            await line.say(post(b"{}"))
+            while app.line is None:
+                await asyncio.sleep(0)
+            app.line.when_lost(lambda name=name: told.append(name))  # type: ignore[misc]
+            if answered:
+                app.may_answer.set()
+                while not app.stood:
+                    await asyncio.sleep(0)
+            line.close()
+        while not told:
+            await asyncio.sleep(0)
+        app.may_answer.set()
+        while len(app.stood) < 2:
+            await asyncio.sleep(0)
+        assert told == ["left"]
+
+    play(script)
+
+
 def test_a_caller_that_asks_before_it_goes_on_is_not_told_to_after_its_answer() -> None:
     async def script(app: Served, config: ListenerConfig, dial: Dial) -> None:
         app.listens, app.at_once = False, True

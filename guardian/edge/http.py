@@ -4,7 +4,7 @@ No decisions: a `HttpCall` is what the flows see of a caller.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import orjson
@@ -52,6 +52,9 @@ class Line(Protocol):
 
     def stands(self) -> bool:
         """Whether the connection was open at each write of the answer; after it, the server may close it."""
+
+    def when_lost(self, tell: Callable[[], None]) -> None:
+        """Call `tell` once the connection is lost before the answer, where that is noticed."""
 
     def write(self, status: int, headers: Headers, body: bytes) -> bool:
         """Write a whole answer at once; False where it has to be sent part by part."""
@@ -119,6 +122,7 @@ class HttpCall:
         self.generation = generation
         self.answered = False
         self._left = False
+        self._tell: Callable[[], None] | None = None
         self._send = send
         self._line = line
         self._receive = receive
@@ -133,6 +137,13 @@ class HttpCall:
         """The caller has closed the connection, as far as is known."""
         return self._left or (self._line is not None and not self._line.stands())
 
+    def when_gone(self, tell: Callable[[], None]) -> None:
+        """Call `tell` as soon as that is known, until the answer."""
+        if self._line is not None:
+            self._line.when_lost(tell)
+        else:
+            self._tell = tell
+
     def _listen(self) -> None:
         self._leaving = asyncio.get_running_loop().create_task(self._notice_leaving())
 
@@ -140,6 +151,8 @@ class HttpCall:
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._left = True
+        if self._tell is not None:
+            self._tell()
 
     def _look(self) -> None:
         """Ask a server that says nothing by itself whether the caller left already, and do not wait."""

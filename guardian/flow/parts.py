@@ -98,6 +98,9 @@ class Call(Protocol):
     def gone(self) -> bool:
         """The caller has closed the connection."""
 
+    def when_gone(self, tell: Callable[[], None]) -> None:
+        """Call `tell` as soon as that is known, until it has been answered; `gone` may know it earlier."""
+
     async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Write the answer; True when the connection was still open then."""
 

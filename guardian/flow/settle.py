@@ -36,7 +36,7 @@ from guardian.telemetry import SpanName
 from guardian.wire.payment import Method, Payment, read_payment
 
 CALLER_CHECK_S = 1.0
-"""How long a departed caller may go unnoticed while it is held."""
+"""How long a departed caller may go unnoticed while it is held, where no event tells of it."""
 
 
 class SettleFlow:
@@ -172,6 +172,7 @@ class SettleFlow:
     async def hold(self, live: Live, visit: Visit) -> None:
         """Keep the caller until there is an answer, the hold is over, or it has left."""
         settle = visit.in_force.settle
+        visit.call.when_gone(live.wake)
         while not (self._ready(live) or self.draining or visit.call.gone):
             if live.unsent:
                 raise live.unsent

@@ -103,6 +103,17 @@ def test_an_answer_on_a_broken_connection_is_not_an_answer() -> None:
     _with_call(script)
 
 
+def test_who_holds_a_caller_is_told_when_a_server_that_says_it_late_says_that_it_has_left() -> None:
+    async def script(call: HttpCall, caller: RawCaller) -> None:
+        told = asyncio.Event()
+        call.when_gone(told.set)
+        caller.left.set()
+        await asyncio.wait_for(told.wait(), 5)
+        assert call.gone
+
+    _with_call(script)
+
+
 class Line:
     """Of a server that knows how its connection is, and writes no answer itself."""
 
@@ -111,6 +122,8 @@ class Line:
 
     def stands(self) -> bool:
         return self._stood
+
+    def when_lost(self, tell: object) -> None: ...
 
     def write(self, status: int, headers: object, body: bytes) -> bool:
         return False

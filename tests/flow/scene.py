@@ -98,8 +98,16 @@ class Caller:
         self.body = body
         self.generation = generation
         self.gone = False
+        self.leave: Callable[[], None] = lambda: None
         self.status = 0
         self.heard: dict[str, Any] = {}
+
+    def when_gone(self, tell: Callable[[], None]) -> None:
+        def leave() -> None:
+            self.gone = True
+            tell()
+
+        self.leave = leave
 
     async def answer(self, status: int, headers: Any, body: bytes) -> bool:
         if self.gone:

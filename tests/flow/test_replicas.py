@@ -11,7 +11,7 @@ import pytest
 from guardian.app import Guardian, build
 from guardian.chain.target import Paid, Unused
 from guardian.facilitator.circuit import CircuitKey
-from guardian.flow import replicas
+from guardian.flow import replicas, settle
 from guardian.flow.orphans import Orphans
 from guardian.policy.model import NetworkPolicy, Policy
 from guardian.sandbox.node import SandboxError
@@ -373,15 +373,18 @@ def test_a_parallel_purchase_at_another_replica_does_not_wait(url: str) -> None:
     Pair(url, waiting).play(script)
 
 
-def test_who_left_one_replica_and_signs_anew_at_another_is_not_sent_beside_the_first(url: str) -> None:
+def test_who_left_one_replica_and_signs_anew_at_another_is_not_sent_beside_the_first(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     waiting = asyncio.Event()
+    monkeypatch.setattr(settle, "CALLER_CHECK_S", 60.0)  # nobody looks: its leaving tells
 
     async def script(pair: Pair) -> None:
         left = Caller(signed_payment(1), pair.first.guardian.parts.generation)
         first = asyncio.create_task(pair.first.guardian.settle.settle(left))
         await pair.until(lambda: pair.sent)
-        left.gone = True
-        await first
+        left.leave()
+        await asyncio.wait_for(first, 5)
         second = asyncio.create_task(pair.second.settle(signed_payment(2)))
         await pair.until(lambda: len(pair.second.guardian.settle.lives) == 2)
         waiting.set()
