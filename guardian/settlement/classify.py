@@ -76,6 +76,12 @@ NOT_NOW_STATUSES = frozenset({409, 423, 429, SHUT_DOOR})
 
 MAX_WRAPPERS = 3
 
+_BILL = re.compile(r"\bvalid payment method is required\b", re.IGNORECASE)
+"""CDP of an account beyond its free tier."""
+
+_VERIFYING = re.compile(r"(?:^|\| *)verification failed: ", re.IGNORECASE)
+"""What a settle that verifies first says before it sends anything; "settlement verification" comes after."""
+
 _SAYS_SUCCESS = re.compile(rb"""success["'\\]*\s*[:=]\s*true""", re.IGNORECASE)
 """A yes in what is no whole reply: cut off, garbled, or inside something else."""
 
@@ -235,6 +241,8 @@ def _settle_listed(listed: Reason, rule: TextRule, text: str, message: str) -> V
     """A listed reason, unless the text beside it tells of something later or earlier."""
     estimated = rule in (ESTIMATION, ESTIMATION_REFUSED) and listed.broadcast == "maybe"
     late = rule.sign is Sign.SENT or (rule.sign is Sign.TIME and not listed.read)
+    if listed.settle is Outcome.PERMANENT:  # of a payment that is refused, no transaction can have failed
+        late = late or rule.sign is Sign.CATCH_ALL
     if listed.settle is Outcome.SETTLEMENT and estimated:
         return _text_verdict(rule, listed.name, message)
     if late and listed.settle is not Outcome.SETTLEMENT:
@@ -247,8 +255,9 @@ def _settle_listed(listed: Reason, rule: TextRule, text: str, message: str) -> V
 def _says_more(listed: Reason, rule: TextRule, text: str) -> TextRule | None:
     """What the text says where the reason only says that a step failed: at which, or why."""
     if listed.name in CATCH_ALLS:
-        set_up = rule.name in SET_UP and tells_why(text)
-        return rule if set_up or rule.name in FIRST_STEPS else None
+        why = rule.name in SET_UP and tells_why(text)
+        why = why or (rule.sign is Sign.REFUSED and _VERIFYING.search(text) is not None)
+        return rule if why or rule.name in FIRST_STEPS else None
     if "simulation" in listed.name:
         return read_simulated(text)
     return rule if listed.name == "verification_failed" and rule.sign is Sign.REFUSED else None
@@ -300,7 +309,7 @@ def _refused_by_status(status: int, said: Saying, reason: str, message: str) -> 
     no_json = said.shape in (Shape.EMPTY, Shape.HTML) or _is_status_phrase(said.text)
     if status == 429:
         return _later("status_429", reason, message, Health.NEUTRAL)
-    bill = status == 402 and said.error_type == "payment_method_required"
+    bill = status == 402 and (said.error_type == "payment_method_required" or _BILL.search(said.text))
     if status in ACCESS_STATUSES or bill:
         return Verdict(
             Outcome.PERMANENT,

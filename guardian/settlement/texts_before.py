@@ -29,7 +29,7 @@ ESTIMATION_REFUSED = text_rule(
     Sign.REFUSED,
     r"\b(?:invalid|bad|malformed) (?:\w{1,12} ){0,2}(?:signature|signer)\b|\bsignature (?:is )?(?:invalid|"
     r"mismatch|"
-    r"expired|verification failed)\b|\bauthorization (?:is |has )?expired\b",
+    r"expired|verification failed)\b|\bauthorization (?:is |has )?expired\b|\bamount exceeds balance\b",
     payload=True,
     prior=True,
 )
@@ -67,6 +67,7 @@ FEE_CAP = text_rule(
     r"\bmax fee per gas less than block base fee\b|\b(?:max fee per gas|fee cap)\b.{0,60}\b(?:cannot be|is|"
     r"less|lower) "
     r"(?:lower |less |below )?(?:than )?(?:the )?(?:current )?(?:block )?base ?fee\b",
+    r"\bgas price (?:is )?too high\b.{0,40}\bexceeds (?:the )?max(?:imum)?\b",
 )
 
 SIMULATION = text_rule(
