@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from guardian.chain.limits import CALLS_PER_S, Budget, is_rate_limit, wait_in_error_s
 from guardian.chain.wires import BatchRefused, Call, RateLimited, Wire, WsWire
 from guardian.errors import ChainUnavailable
+from guardian.logs import redact
 
 CALL_TIMEOUT_S = 5.0
 """One block of a slow chain is 12 s; an RPC call that needs longer than this is a failed one."""
@@ -87,7 +88,8 @@ def read_block(found: object) -> Block:
 
 
 class Endpoint:
-    """One node. label: its host, free of the path and query that may hold a key."""
+    """One node. label: its host, free of the path and query that may hold a key; served: the chain id that it
+    gave last; why: what the last call that failed came to, without its URL."""
 
     def __init__(
         self,
@@ -106,6 +108,8 @@ class Endpoint:
         self.head: Block | None = None
         self.up = False
         self.wrong_chain = False
+        self.served = 0
+        self.why = ""
         self.retry_at = 0.0
         self.second_choice_until = 0.0
         self.still_s = 0.0
@@ -225,16 +229,18 @@ class Endpoint:
             await self._mind_subscription()
         except RateLimited:
             return  # neither up nor down: it wants to be asked later
-        except ChainUnavailable:
-            self.mark_down()
+        except ChainUnavailable as exc:
+            self.mark_down(exc)
             return
         self.up = True
+        self.why = ""
         self._failures = 0
 
     async def on_its_chain(self) -> bool:
         """Ask for the chain id; a node on another chain is down for a while. Raises ChainUnavailable."""
         connections = self._connected()
-        self.wrong_chain = quantity(await self.ask("eth_chainId")) != self._chain_id
+        self.served = quantity(await self.ask("eth_chainId"))
+        self.wrong_chain = self.served != self._chain_id
         self._chain_checked_at = self._clock()
         self._connections = max(connections, self._connected())
         if self.wrong_chain:
@@ -273,8 +279,9 @@ class Endpoint:
             self._subscribed_at = self._clock()
             await self.ask_all([Call("eth_subscribe", ["newHeads"])])
 
-    def mark_down(self) -> None:
+    def mark_down(self, why: ChainUnavailable) -> None:
         """A call failed: leave it alone for a while, longer each time."""
+        self.why = redact(str(why).removeprefix(f"{self.label}: "))
         self._failures += 1
         self._down(min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 1, 10)))
 

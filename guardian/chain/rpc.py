@@ -188,11 +188,11 @@ class Endpoints:
 
     def _state(self, endpoint: Endpoint) -> str:
         if endpoint.wrong_chain:
-            return "serves another chain"
+            return f"serves another chain (eip155:{endpoint.served})"
         if endpoint.resting_s():
             return f"has a rate limit and rests for {endpoint.resting_s():.0f} s"
         if not endpoint.up or endpoint.head is None:
-            return "does not answer"
+            return f"does not answer ({endpoint.why})" if endpoint.why else "does not answer"
         if endpoint not in self._likely():
             return f"shows a block {endpoint.head.timestamp - self._now():.0f} s in the future"
         behind = self._best_head() - endpoint.head.number
@@ -234,7 +234,8 @@ class Endpoints:
             if endpoint.label in self._probes:
                 continue
             state = self._state(endpoint)
-            kind = " ".join(word for word in state.split() if not word.isdigit())  # the figures move on
+            kind = state.partition(" (")[0]  # why it does not answer may differ from call to call
+            kind = " ".join(word for word in kind.split() if not word.isdigit())  # the figures move on
             before = self._states.get(endpoint.label, "ok")
             self._states[endpoint.label] = kind
             if kind != before:
@@ -256,7 +257,7 @@ class Endpoints:
         """A read from this endpoint went wrong: read from another one for a while."""
         if isinstance(why, RateLimited):
             return
-        endpoint.mark_down()
+        endpoint.mark_down(why)
         endpoint.second_choice_until = self.clock() + SECOND_CHOICE_S
 
     def debt_s(self) -> float:

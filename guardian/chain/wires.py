@@ -9,6 +9,7 @@ replies of any size.
 
 import asyncio
 import itertools
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -90,7 +91,7 @@ class HttpWire:
             except ServerDisconnectedError:  # an idle connection that the node had closed
                 status, headers, body = await self._post(message)
         except (ClientError, TimeoutError, OSError, ValueError) as exc:
-            raise ChainUnavailable(type(exc).__name__) from None
+            raise ChainUnavailable(_reason(exc)) from None
         return _replies(ids, status, headers, body)
 
     def _message(self, calls: Sequence[Call]) -> tuple[list[int], bytes]:
@@ -122,6 +123,12 @@ class HttpWire:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+
+
+def _reason(fault: Exception) -> str:
+    """What went wrong, without the fault's own text; a number of the system's is said in its words."""
+    number = getattr(fault, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else type(fault).__name__
 
 
 def _is_id(found: object) -> bool:
@@ -185,7 +192,7 @@ class WsWire:
                 raise RateLimited("HTTP 429", retry_after_s(header, time.time())) from None
             raise ChainUnavailable(f"HTTP {status}") from None
         except (WebSocketException, OSError, TimeoutError, ValueError) as exc:
-            raise ChainUnavailable(type(exc).__name__) from None
+            raise ChainUnavailable(_reason(exc)) from None
 
     async def _open(self) -> None:
         connection = await connect(self._url, max_size=MAX_MESSAGE_BYTES)

@@ -26,8 +26,24 @@ def test_an_endpoint_of_another_chain_is_never_read_and_loudly_named() -> None:
         scene = Scene(wrong, right)
         scene.watch()
         assert await scene.look() == [Unused(100, False)]
-        assert "another chain" in scene.errors[0]
+        assert "serves another chain (eip155:1)" in scene.errors[0]
         assert wrong.messages == [["eth_chainId"]]
+
+    asyncio.run(script())
+
+
+def test_a_node_that_cannot_be_used_says_why_once_and_whatever_comes_next() -> None:
+    async def script() -> None:
+        scene = Scene()
+        scene.node.refuses = {"eth_chainId"}
+        await scene.endpoints.refresh()
+        assert scene.endpoints.standings()[0].state == "does not answer (not today)"
+        scene.node.down = True
+        scene.now += 60
+        await scene.endpoints.refresh()
+        assert scene.endpoints.standings()[0].state == "does not answer (scripted)"
+        assert len(scene.errors) == 1
+        assert "does not answer (not today)" in scene.errors[0]
 
     asyncio.run(script())
 

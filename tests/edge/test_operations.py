@@ -113,8 +113,9 @@ def test_readiness_shows_every_node_and_no_more_of_its_url_than_the_host() -> No
         stage.guardian.parts.watchers[NETWORK] = watcher
         reply = await http.get("/readyz")
         shown = reply.json()["networks"][NETWORK]
+        refused = "does not answer (Connection refused)"
         assert shown["endpoints"] == [
-            {"endpoint": f"{place}:127.0.0.1", "state": "does not answer", "head": 0, "calls": calls}
+            {"endpoint": f"{place}:127.0.0.1", "state": refused, "head": 0, "calls": calls}
             for place, calls in enumerate((one["calls"] for one in shown["endpoints"]), start=1)
         ]
         assert shown["fault"].startswith(f"no RPC endpoint of {NETWORK} is usable: 1:127.0.0.1 does not")
