@@ -23,6 +23,7 @@ BUILT_IN = "built in"
 _V1_NAMES = {id: name for name, id in V1_NAMES.items()}
 _KNOWN = tuple(dict.fromkeys((*SHIPPED, *V1_NAMES.values(), *SHIPPED_TOKENS)))
 _FACTS = tuple(key for key in NetworkPolicy.model_fields if key not in (*Layer.model_fields, "tokens"))
+_OPERATIONS = ("verify", "settle", "supported")
 _LAYER = tuple(key for key in Layer.model_fields if key not in SECTIONS)
 
 
@@ -94,13 +95,19 @@ def warnings(policy: Policy) -> list[str]:
             found.append(f"networks.{id}: no rpc, so payments there are not watched; name two endpoints")
         if id not in _KNOWN and (near := [one for one in _KNOWN if sorted(one) == sorted(id)]):
             found.append(f"networks.{id}: no such network is known here; did you mean {near[0]}?")
+    return [*found, *_doubtful_urls(policy), *_shadowed_defaults(policy)]
+
+
+def _doubtful_urls(policy: Policy) -> Iterator[str]:
+    """Facilitators whose URL is another one's place, or stands a step too deep."""
     for index, facilitator in enumerate(policy.facilitators):
+        path, _, last = facilitator.url.rpartition("/")
+        if last in _OPERATIONS:
+            added = ", ".join(f"/{one}" for one in _OPERATIONS)
+            yield f"facilitators[{index}]: its URL ends in /{last}, and {added} are added to it; write {path}"
         kind = profile_at(facilitator.url, shipped_profiles().values())
         if kind and facilitator.profile is None:
-            found.append(
-                f"facilitators[{index}]: its URL is that of {kind.title}; add `profile: {kind.name}`"
-            )
-    return [*found, *_shadowed_defaults(policy)]
+            yield f"facilitators[{index}]: its URL is that of {kind.title}; add `profile: {kind.name}`"
 
 
 def _shadowed_defaults(policy: Policy) -> Iterator[str]:

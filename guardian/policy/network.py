@@ -99,12 +99,21 @@ class NetworkPolicy(Layer):
         description="Tokens by address, over the shipped table (the defaults of the x402 SDKs).",
     )
 
+    def _refuse_repeated_nodes(self, at: Path) -> None:
+        """Two nodes must agree before a payment counts as never made; a node always agrees with itself."""
+        urls = [url.rstrip("/") for url in self.rpc]
+        for number, url in enumerate(urls):
+            if url in urls[:number]:
+                cure = "leave it out, or name another one"
+                raise Misplaced((*at, "rpc", number), f"this node stands here twice; {cure}")
+
     def of(self, id: str, at: Path) -> "NetworkPolicy":
         """This, as the network of an id: its tokens go by their address. Raises Misplaced."""
         if self.rpc and not id.startswith("eip155:"):
             raise Misplaced(
                 (*at, "rpc"), f"only EVM networks (eip155:…) can be watched, not {id}; leave rpc out"
             )
+        self._refuse_repeated_nodes(at)
         tokens: dict[str, TokenPolicy] = {}
         for key, token in self.tokens.items():
             place = (*at, "tokens", key)

@@ -140,6 +140,10 @@ def _split(value: object, schemes: Sequence[str]) -> SplitResult:
         port = parts.port
     except ValueError:
         raise ValueError(f"the URL's host or port cannot be read; {cure}") from None
+    if "://" not in value:
+        raise ValueError(
+            f"the URL has no scheme; begin it with {' or '.join(f'{one}://' for one in schemes)}"
+        )
     if parts.scheme not in schemes:
         raise ValueError(f"the URL has the scheme {show(parts.scheme)}; use one of {', '.join(schemes)}")
     if not parts.hostname or port == 0:

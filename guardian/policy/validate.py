@@ -4,6 +4,7 @@ What is wrong is decided by the models; this file turns their first complaint in
 file, line, column and, for an unknown key, the nearest known one. No policy rule stands here.
 """
 
+import difflib
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 from typing import Any, Final, TypeVar, get_args
@@ -131,7 +132,8 @@ def _refuse_other_versions(tree: Tree) -> None:
             raise PolicyError(message, file=tree.file, line=line, column=column)
         raise PolicyError(f"version is missing; {cure}", file=tree.file, line=1, column=1)
     if type(version) is not int or version != 1:
-        raise error_at(tree, ("version",), f"version: {show(version)} is not known here; write 1")
+        cure = "write 1, without quotes" if version == "1" else "write 1"
+        raise error_at(tree, ("version",), f"version: {show(version)} is not known here; {cure}")
 
 
 def _first(error: ValidationError, model: type[BaseModel], tree: Tree) -> PolicyError:
@@ -157,27 +159,38 @@ def _unknown(path: Path, model: type[BaseModel], tree: Tree, misplaced: dict[str
     if path[-1] in misplaced:
         cure = f"it is missing in {write_path(misplaced[path[-1]][:-1])}: check how far it is indented"
     else:
-        home, known = _home(model, str(path[-1])), known_keys(model, path[:-1])
-        cure = nearest(str(path[-1]), known, cutoff=0.8 if home else 0.5)
-        if home and not cure.startswith("did"):
-            cure = f"it belongs in {home}; {cure}"
+        cure = _nearest_key(str(path[-1]), known_keys(model, path[:-1]), _homes(model))
     message = f"{write_path(path)}: unknown key; {cure}"
     return PolicyError(message, file=tree.file, line=line, column=column)
 
 
-def _home(model: Any, key: str) -> str:
-    """The section that does know a key; empty when there is none."""
+def _nearest_key(key: str, known: list[str], homes: dict[str, str]) -> str:
+    """The cure for a key that its section does not know: one of its own that is almost the same, else one of
+    another section, else its own that is the nearest."""
+    cure = nearest(key, known, cutoff=0.8)
+    if cure.startswith("did"):
+        return cure
+    if key in homes:
+        return f"it belongs in {homes[key]}; {cure}"
+    if meant := next(iter(difflib.get_close_matches(key, list(homes), n=1, cutoff=0.8)), ""):
+        return f"did you mean {meant}? It belongs in {homes[meant]}"
+    return nearest(key, known)
+
+
+def _homes(model: Any) -> dict[str, str]:
+    """Every key below the top, with the uppermost section that knows it."""
+    homes: dict[str, str] = {}
     level: list[tuple[str, Any]] = [("", model)]
     for _ in range(MAX_DEPTH):
         inner = []
         for path, annotation in level:
             for section in _sections(annotation):
                 fields = _fields(section)
-                if path and key in fields:
-                    return path
+                if path:
+                    homes = dict.fromkeys(fields, path) | homes
                 inner += [(f"{path}.{name}".removeprefix("."), one) for name, one in fields.items()]
         level = inner
-    return ""
+    return homes
 
 
 def _complaint(details: ErrorDetails, tree: Tree) -> PolicyError:

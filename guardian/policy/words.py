@@ -52,7 +52,7 @@ def words(attribute: str, value: object) -> str:
         case float():
             return f"{value:g}"
         case tuple() | list() if attribute == "rpc":
-            return ", ".join(redact_url(str(url)) for url in value) or "none"
+            return ", ".join(redact_url(str(url)) for url in value) or "none: payments are not watched"
         case tuple() | list():
             items = ", ".join(words(attribute, one) for one in value)
             return f"[{items}]" if len(value) > 1 else items or "none"

@@ -82,6 +82,7 @@ def test_a_combination_tells_which_layer_says_each_value() -> None:
     assert found["settlement_timeout"].origin == "shipped for eip155:8453"
     assert found["preflight.token_domain"] == Line("preflight.token_domain", "refuse", "built in")
     assert combined("eip155:10")["settlement_timeout"] == Line("settlement_timeout", "50s", "p.yaml:3")
+    assert found["rpc"].value == "none: payments are not watched"
     token = found["tokens.0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"]
     assert (token.value.startswith("USD, 'USD Coin'"), token.origin) == (True, "p.yaml:14")
 
@@ -117,8 +118,10 @@ def test_a_network_that_nobody_watches_or_chose_is_warned_about() -> None:
         ("default: {settlement_timeout: 50s}\n", "default.settlement_timeout: does not reach base, "),
         ("networks: {eip155:8543: {}}\n", "did you mean eip155:8453?"),
         ("routes: [{name: a, upstream: http://a}]\n", "add `profile: x402-org`"),
+        ("default: {}\n", "facilitators[1]: its URL ends in /settle, "),
     ],
 )
 def test_what_may_not_do_what_it_seems_to_is_warned_about(text: str, said: str) -> None:
-    head = "version: 1\nfacilitators: [{name: main, url: https://x402.org/facilitator}]\n"
+    head = "version: 1\nfacilitators:\n- {name: main, url: https://x402.org/facilitator}\n"
+    head += "- {name: deep, url: http://h/x/settle/}\n"
     assert any(said in warning for warning in warnings(parse_policy(head + text)))
