@@ -251,7 +251,11 @@ class StartsOnDemand:
 
 
 def _credentials(policy: Policy) -> dict[str, Credentials]:
-    return {one.name: credentials(one.auth, os.environ) for one in policy.facilitators if one.auth}
+    return {
+        one.name: credentials(one.auth, os.environ, f"facilitators[{place}].auth")
+        for place, one in enumerate(policy.facilitators)
+        if one.auth
+    }
 
 
 def _members(policy: Policy, transport: httpx.AsyncBaseTransport | None) -> list[Member]:

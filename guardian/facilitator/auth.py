@@ -79,17 +79,18 @@ class Credentials:
 
 
 def credentials(
-    auth: AuthPolicy, environ: Mapping[str, str], *, clock: Callable[[], float] = time.time
+    auth: AuthPolicy, environ: Mapping[str, str], at: str, *, clock: Callable[[], float] = time.time
 ) -> Credentials:
-    """Read the secrets that a policy names. Raises PolicyError for one that is missing or no such secret."""
+    """Read the secrets that a policy names. at: where it stands there, `facilitators[0].auth`. Raises
+    PolicyError for one that is missing or no such secret."""
     always = auth.when == "always"
     if auth.cdp is not None:
-        return Credentials(_Cdp(auth.cdp, environ, clock), always=always)
+        return Credentials(_Cdp(auth.cdp, environ, f"{at}.cdp", clock), always=always)
     if auth.header is not None:
-        value = Secret(auth.header.value, environ, "auth.header.value", _as_header)
+        value = Secret(auth.header.value, environ, f"{at}.header.value", _as_header)
         return Credentials(_Fixed(auth.header.name.encode("ascii"), b"", value), always=always)
     assert auth.bearer is not None
-    token = Secret(auth.bearer, environ, "auth.bearer", _as_header)
+    token = Secret(auth.bearer, environ, f"{at}.bearer", _as_header)
     return Credentials(_Fixed(b"authorization", b"Bearer ", token), always=always)
 
 
@@ -191,9 +192,11 @@ class _Cdp:
 
     name = b"authorization"
 
-    def __init__(self, auth: CdpAuth, environ: Mapping[str, str], clock: Callable[[], float]) -> None:
-        self._key_id = Secret(auth.key_id, environ, "auth.cdp.key_id", _as_header)
-        self._key = Secret(auth.key_secret, environ, "auth.cdp.key_secret", _as_key)
+    def __init__(
+        self, auth: CdpAuth, environ: Mapping[str, str], at: str, clock: Callable[[], float]
+    ) -> None:
+        self._key_id = Secret(auth.key_id, environ, f"{at}.key_id", _as_header)
+        self._key = Secret(auth.key_secret, environ, f"{at}.key_secret", _as_key)
         self._clock = clock
         self._tokens: dict[str, _Token] = {}
 

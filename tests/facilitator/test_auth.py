@@ -47,7 +47,8 @@ class Clock:
 
 
 def made(policy: Mapping[str, Any], environ: Mapping[str, str], clock: Clock | None = None) -> Credentials:
-    return credentials(AuthPolicy.model_validate(policy), environ, clock=clock or Clock())
+    auth = AuthPolicy.model_validate(policy)
+    return credentials(auth, environ, "facilitators[1].auth", clock=clock or Clock())
 
 
 def cdp(secret: str = PEM, clock: Clock | None = None, **policy: Any) -> Credentials:
@@ -245,7 +246,9 @@ def refusal(policy: Mapping[str, Any], environ: Mapping[str, str]) -> str:
 
 def test_a_missing_variable_is_named_with_its_cure() -> None:
     said = refusal(BEARER, {})
-    assert said.startswith("auth.bearer: the environment variable TOKEN is not set; set it for the guardian")
+    assert said.startswith(
+        "facilitators[1].auth.bearer: the environment variable TOKEN is not set; set it for"
+    )
     assert "KEY_ID is not set" in refusal(CDP, {"KEY": PEM})
 
 
