@@ -34,17 +34,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-app.add_typer(policy.app, name="policy")
-app.add_typer(records.settlements, name="settlements")
-app.add_typer(records.orphans, name="orphans")
-app.add_typer(evidence, name="evidence")
-app.add_typer(webhooks, name="webhooks")
-app.add_typer(spending.spending, name="spending")
-app.add_typer(spending.approvals, name="approvals")
-app.add_typer(stores.app, name="store")
-app.command()(closing.reconcile)
-app.command()(classify)
-app.command()(diagnosis)
 
 
 def _print_version(wanted: bool) -> None:
@@ -94,7 +83,7 @@ def health(
     raise typer.Exit(0 if well else 1)
 
 
-@app.command()
+@app.command(short_help="Lose a payment without the guardian, keep it with it.")
 def demo() -> None:
     """Lose a payment without the guardian, then keep it with the guardian, on a chain of its own."""
     try:
@@ -103,6 +92,19 @@ def demo() -> None:
         cure = "install payment-guardian[sandbox]"
         raise GuardianError(f"demo: {missing.name} is not installed; {cure}") from missing
     raise typer.Exit(play() or 0)
+
+
+app.command()(classify)
+app.command(short_help="Who costs others money; networks that are unhealthy.")(diagnosis)
+app.command(short_help="Payments that are not over, beside the chain.")(closing.reconcile)
+app.add_typer(policy.app, name="policy")
+app.add_typer(records.settlements, name="settlements")
+app.add_typer(records.orphans, name="orphans")
+app.add_typer(evidence, name="evidence")
+app.add_typer(webhooks, name="webhooks")
+app.add_typer(spending.spending, name="spending")
+app.add_typer(spending.approvals, name="approvals")
+app.add_typer(stores.app, name="store")
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -114,10 +116,10 @@ def main(args: Sequence[str] | None = None) -> int:
     except GuardianError as fault:
         print_error(str(fault))
     except BrokenPipeError:
-        # The reader of our output has gone, e.g. `| head`: keep the interpreter from saying so at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_unwritten()  # the reader of our output has gone, e.g. `| head`
     except OSError as fault:
         print_error(f"{fault.filename or 'system'}: {fault.strerror or fault}")
+        _drop_unwritten()
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     except Exception as fault:
@@ -125,6 +127,14 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         print_error(_usage_line(fault))
     return CANNOT
+
+
+def _drop_unwritten() -> None:
+    """What stdout does not take is not written: keep the interpreter from complaining of it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_line(fault: Exception) -> str:

@@ -69,6 +69,8 @@ def read_store(environ: Mapping[str, str], store: str | None = None) -> str:
     scheme, colon, _ = url.partition(":")
     if not colon or scheme not in _STORES:
         raise PolicyError("--store: not a store URL; use sqlite:///path, redis://host:port/0 or memory://")
+    if scheme == "sqlite" and not url.startswith("sqlite:///"):
+        raise PolicyError("--store: a sqlite URL has three slashes before its path: sqlite:///guardian.db")
     if store and scheme.startswith("redis") and ":" in store.rpartition("@")[0].partition("//")[2]:
         raise PolicyError("--store: everybody on this machine reads a password there; use GUARDIAN_STORE")
     return url
@@ -76,13 +78,15 @@ def read_store(environ: Mapping[str, str], store: str | None = None) -> str:
 
 def _endpoint(name: str, value: str) -> str:
     """`host:port`, or `[IPv6]:port`."""
+    if "/" in value:
+        raise PolicyError(f"{name}: {value[:60]!r} is a URL; write only host:port, like {_LIKE[name]}")
     host, colon, port = value.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
         raise PolicyError(f"{name}: {value!r} has a bare IPv6 address; write [{host}]:{port}")
     number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else -1
-    if not colon or not host or not 0 <= number <= 65535 or any(c.isspace() or c in "/@" for c in host):
+    if not colon or not host or not 0 <= number <= 65535 or any(c.isspace() or c == "@" for c in host):
         raise PolicyError(f"{name}: {value[:60]!r} is not host:port; write it like {_LIKE[name]}")
     return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 

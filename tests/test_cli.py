@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -518,3 +519,27 @@ def test_the_module_can_be_run(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def begun(shell: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """A command of the shell, in which GUARDIAN is the command as it is installed."""
+    command = shell.replace("GUARDIAN", f"{sys.executable} -m guardian")
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(
+        ["sh", "-c", command], cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_closed_streams_and_a_full_disk_end_without_a_traceback(tmp_path: Path) -> None:
+    closed = begun("GUARDIAN policy schema >&-; GUARDIAN classify --operation settle <&-", tmp_path)
+    assert (closed.returncode, closed.stderr) == (0, "")
+    if Path("/dev/full").exists():
+        full = begun("GUARDIAN policy schema >/dev/full", tmp_path)
+        assert (full.returncode, full.stderr) == (2, "guardian: system: No space left on device\n")
+
+
+def test_ctrl_c_while_the_command_is_still_loading_ends_it_quietly(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
+    path = f"PYTHONPATH={tmp_path}:{Path(__file__).parents[1]}"
+    ended = begun(f"{path} GUARDIAN --version", tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

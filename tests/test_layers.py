@@ -22,6 +22,7 @@ FLOORS = (
     {"serve", "sandbox"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 # They take callables and know no telemetry, no settings.

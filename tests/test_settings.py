@@ -27,10 +27,11 @@ def test_a_flag_goes_before_its_variable() -> None:
         ("GUARDIAN_LISTEN", ":8402", "not host:port"),
         ("GUARDIAN_LISTEN", "h:99999", "not host:port"),
         ("GUARDIAN_LISTEN", "h:-1", "not host:port"),
-        ("GUARDIAN_LISTEN", "http://h:1", "bare IPv6"),
+        ("GUARDIAN_LISTEN", "http://h:1", "is a URL; write only host:port, like 127.0.0.1:8402"),
         ("GUARDIAN_LISTEN", "::1:8402", r"write \[::1\]:8402"),
         ("GUARDIAN_OPS_LISTEN", "127.0.0.1:8402", "its own port"),
         ("GUARDIAN_STORE", "guardian.db", "not a store URL"),
+        ("GUARDIAN_STORE", "sqlite://guardian.db", "three slashes before its path"),
         ("GUARDIAN_LOG_LEVEL", "loud", "DEBUG, INFO"),
     ],
 )

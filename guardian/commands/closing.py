@@ -12,7 +12,7 @@ import typer
 
 from guardian.commands.networks import read_network
 from guardian.commands.output import print_json, print_lines, print_table
-from guardian.commands.records import PARTIES, AsJson, Ops, StoreUrl, orphans
+from guardian.commands.records import PARTIES, AsJson, Id, Ops, StoreUrl, orphans
 from guardian.commands.source import Records, View
 from guardian.errors import CannotClose, GuardianError
 
@@ -24,7 +24,7 @@ _COLUMNS = ("id", "money", "answer", "network", "amount", "payer", "pay_to", "ch
 
 @orphans.command()
 def refund(
-    id: str,
+    id: Id,
     transaction: Annotated[str, typer.Option(help="The hash of the transfer back to the payer.")],
     by: By,
     note: Annotated[str, typer.Option(help="Anything worth keeping.")] = "",
@@ -55,7 +55,7 @@ def refund(
 
 @orphans.command("write-off")
 def write_off(
-    id: str,
+    id: Id,
     reason: Annotated[str, typer.Option(help="Why nothing more is done about it.")],
     by: By,
     ops: Ops = None,

@@ -22,12 +22,14 @@ def _bundles() -> None:
 
 @evidence.command()
 def verify(
-    file: Annotated[str, typer.Argument(help="The bundle.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The bundle.")],
     rpc: Annotated[str | None, typer.Option(help="A node of the payment's network, to ask as well.")] = None,
 ) -> None:
     """Recompute the hashes of a bundle and judge what it holds. Exit code 1 where something is wrong."""
     from guardian.flow.evidence_check import check_bundle, check_on_chain
 
+    if rpc is not None and not rpc.startswith(("http://", "https://", "ws://", "wss://")):
+        raise GuardianError("--rpc: the URL has no scheme; begin it with http://, https://, ws:// or wss://")
     bundle = _read(file)
     findings = check_bundle(bundle)
     if rpc is not None and all(holds for holds, _ in findings):
@@ -47,5 +49,5 @@ def _read(file: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise GuardianError("FILE: no JSON object; is it what `guardian orphans show ID --evidence` printed?")
+        raise GuardianError(f"{file}: no JSON object; is it what `guardian orphans show ID --evidence` printed?")
     return found

@@ -24,6 +24,7 @@ StoreUrl = Annotated[
     str | None, typer.Option(help="Store to read when no guardian runs [default: GUARDIAN_STORE].")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Id = Annotated[str, typer.Argument(metavar="ID")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")]
 
 PARTIES = ("PAYER", "PAYEE", "TRANSACTION")
@@ -48,7 +49,7 @@ def list_settlements(
 
 
 @settlements.command()
-def show(id: str, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
+def show(id: Id, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False) -> None:
     """Show one payment and its audit trail."""
     _print_one(_found(id, ops, store), as_json)
 
@@ -82,7 +83,7 @@ def list_orphans(
 
 @orphans.command("show")
 def show_orphan(
-    id: Annotated[str, typer.Argument(help="Its id, or its key.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="Its id, or its key.")],
     evidence: Annotated[
         bool,
         typer.Option(

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from guardian.commands.output import print_json, print_lines, print_table
-from guardian.commands.records import AsJson, Ops
+from guardian.commands.records import AsJson, Id, Ops
 from guardian.commands.source import Records, View
 from guardian.errors import GuardianError
 
@@ -68,7 +68,7 @@ def list_approvals(ops: Ops = None, as_json: AsJson = False) -> None:
 
 @approvals.command()
 def approve(
-    id: str,
+    id: Id,
     by: By,
     note: Note = "",
     lasts: Annotated[
@@ -85,7 +85,7 @@ def approve(
 
 
 @approvals.command()
-def deny(id: str, by: By, note: Note = "", ops: Ops = None, as_json: AsJson = False) -> None:
+def deny(id: Id, by: By, note: Note = "", ops: Ops = None, as_json: AsJson = False) -> None:
     """Refuse a payment that waits; whoever asks again is told."""
     _decide(id, "deny", {"by": by, "note": note}, ops, as_json)
 

@@ -77,7 +77,9 @@ def export_records(
 
 @app.command("import")
 def import_records(
-    file: Annotated[Path, typer.Argument(help="What `guardian store export` wrote; `-` is stdin.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `guardian store export` wrote; `-` is stdin.")
+    ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what would be.")] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,

@@ -34,7 +34,9 @@ def list_webhooks(ops: Ops = None, as_json: AsJson = False) -> None:
 
 @webhooks.command()
 def retry(
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids of events that were laid aside.")] = None,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help="Ids of events that were laid aside.")
+    ] = None,
     webhook: Annotated[str, typer.Option(help="All of this webhook.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="All of every webhook.")] = False,
     ops: Ops = None,
@@ -53,7 +55,7 @@ def retry(
 
 
 @webhooks.command()
-def forget(name: str, ops: Ops = None) -> None:
+def forget(name: Annotated[str, typer.Argument(metavar="NAME")], ops: Ops = None) -> None:
     """Drop the events of a webhook that is in the policy no longer; nobody will hear of them."""
     told = Records(ops).told("/api/webhooks/forget", {"webhook": name}, None)
     if not isinstance(told, dict) or "dropped" not in told:
