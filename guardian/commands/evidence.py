@@ -49,5 +49,6 @@ def _read(file: str) -> dict[str, object]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise GuardianError(f"{file}: no JSON object; is it what `guardian orphans show ID --evidence` printed?")
+        cure = "is it what `guardian orphans show ID --evidence` printed?"
+        raise GuardianError(f"{file}: no JSON object; {cure}")
     return found

@@ -30,6 +30,9 @@ SQLITE_FAULTS = (sqlite3.Error, UnicodeDecodeError)
 FAULTS_TOLD = 20
 """Of a damaged file: it is restored whole, not line by line."""
 
+SQLITE_HEAD = b"SQLite format 3\0"
+"""What every such file begins with: https://www.sqlite.org/fileformat.html#magic_header_string"""
+
 APPLICATION_ID = 0x50475244
 """Marks the file as ours ("PGRD"), so that another program's database is never written to."""
 
@@ -163,6 +166,22 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
 """Statements that lead from each `PRAGMA user_version` to the next; only ever appended to."""
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise StoreUnavailable for what is there and never was a store, before anything of it is touched."""
+    if path.is_dir():
+        raise StoreUnavailable(f"{path}: is a directory; name a file in it")
+    try:
+        with open(path, "rb") as file:
+            head = file.read(len(SQLITE_HEAD))
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        cure = "make it readable for this user, or name another file"
+        raise StoreUnavailable(f"{path}: cannot open the store: {exc.strerror}; {cure}") from exc
+    if head not in (b"", SQLITE_HEAD):
+        raise StoreUnavailable(f"{path}: a file of another kind; name the store's file, or a new one")
+
+
 def lock_file(path: Path) -> int:
     """Hold `<path>.lock` until the descriptor is closed; raises StoreUnavailable if another has it.
 
@@ -227,13 +246,14 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 def check_readable(path: Path) -> None:
     """Raise StoreUnavailable where there is no store that can be read as it is, without an upgrade."""
     if not path.is_file():
-        raise StoreUnavailable(f"{path}: there is no such store")
+        fault = "is a directory; name a file in it" if path.is_dir() else "there is no such store"
+        raise StoreUnavailable(f"{path}: {fault}")
     connection = connect_reader(path)
     try:
         version: int = connection.execute("PRAGMA user_version").fetchone()[0]
         ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
     except SQLITE_FAULTS as exc:
-        raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
+        raise StoreUnavailable(f"{path}: cannot open the store: {exc}; is it the store's file?") from exc
     finally:
         connection.close()
     if not ours:

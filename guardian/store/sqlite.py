@@ -30,6 +30,7 @@ from guardian.store.schema import (
     connect_writer,
     lock_file,
     look_at_file,
+    refuse_foreign,
 )
 from guardian.store.sqlite_ledger import SqliteLedger
 from guardian.store.sqlite_notices import SqliteNotices, keep
@@ -94,6 +95,7 @@ class SqliteStore(OneProcess):
         if self._reading:
             await asyncio.to_thread(check_readable, self._path)
         else:
+            await asyncio.to_thread(refuse_foreign, self._path)
             self._lock = await asyncio.to_thread(lock_file, self._path)
         try:
             if not self._reading:

@@ -363,12 +363,25 @@ def test_file_of_another_program_is_refused_and_left_alone(path):
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
 
 
-def test_file_that_is_no_database_is_refused(path):
+def test_file_that_is_no_database_is_refused_and_left_as_it_was(path):
     async def nothing(store): ...
 
-    path.write_bytes(b"not a database, by any measure" * 100)
-    with pytest.raises(StoreUnavailable):
+    path.write_bytes(b"version: 1\n" * 300)
+    path.chmod(0o644)
+    with pytest.raises(StoreUnavailable, match="another kind; name the store's file"):
         on_file(path, nothing)
+    with pytest.raises(StoreUnavailable, match="is it the store's file"):
+        on_file(path, nothing, reading=True)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_directory_is_refused(tmp_path):
+    async def nothing(store): ...
+
+    for reading in (True, False):
+        with pytest.raises(StoreUnavailable, match="is a directory; name a file in it"):
+            on_file(tmp_path, nothing, reading=reading)
 
 
 def test_missing_directory_is_refused(tmp_path):
