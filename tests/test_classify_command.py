@@ -115,6 +115,7 @@ def test_a_person_reads_words(console: Console, policy: str) -> None:
 def test_what_is_not_known_is_one_line_and_exit_code_2(console: Console, options: tuple[str, str]) -> None:
     code, out, err = console.run(VAULT, *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
+    assert options[0] in err or options[1] in err
 
 
 def test_an_unknown_facilitator_is_told_with_the_known_ones(console: Console, policy: str) -> None:

@@ -242,6 +242,7 @@ def test_a_file_that_is_no_whole_export_is_refused(
     capsys.readouterr()
     assert main(["store", "import", "all.jsonl", "--store", "sqlite:///b.db"]) == 2
     err = capsys.readouterr().err
+    assert err.startswith("guardian: all.jsonl: ")
     assert said in err
     assert err.count("\n") == 1
 
@@ -329,6 +330,12 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     assert main(args.split()) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_an_export_into_a_directory_that_is_not_there_names_it(capsys: pytest.CaptureFixture[str]) -> None:
+    fill("sqlite:///a.db", [settlement()])
+    assert main(["store", "export", "--store", "sqlite:///a.db", "--to", "gone/all.jsonl"]) == 2
+    assert "--to: there is no directory gone;" in capsys.readouterr().err
 
 
 def test_a_record_that_could_not_be_found_by_its_key_is_not_imported(

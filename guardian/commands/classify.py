@@ -10,11 +10,12 @@ import typer
 
 from guardian.commands.networks import read_network
 from guardian.commands.output import print_json, print_lines
-from guardian.errors import GuardianError
+from guardian.errors import GuardianError, PolicyError
 
 if TYPE_CHECKING:
     from guardian.policy.judge import Dialect, Judgement
     from guardian.policy.model import Policy
+    from guardian.policy.profile import Profile
     from guardian.policy.rules import ActPolicy, ClassifyPolicy
 
 MAX_BYTES = 1024 * 1024  # what the guardian itself takes of a reply
@@ -94,18 +95,29 @@ def classify(
 def _rules(file: str | None, facilitator: str | None, profile: str | None) -> tuple[_Rules, str]:
     """What judges: the rules of a policy file, or none; the profile named, or the facilitator's own."""
     from guardian.policy.load import load_policy
-    from guardian.policy.profile import NO_PROFILE, load_profile
+    from guardian.policy.profile import NO_PROFILE
     from guardian.policy.rules import ActPolicy, ClassifyPolicy
 
     if file is None:
         if facilitator is not None:
             raise GuardianError("--facilitator: which one is that? Name the policy with --policy")
-        chosen = load_profile(profile) if profile else NO_PROFILE
+        chosen = _profile(profile, None) if profile else NO_PROFILE
         return _Rules(ClassifyPolicy(), ActPolicy(), chosen), ""
     loaded = load_policy(file)
     name = _facilitator(loaded, facilitator)
-    chosen = load_profile(profile, FilePath(file).parent) if profile else loaded.profile_of(name)
+    chosen = _profile(profile, FilePath(file).parent) if profile else loaded.profile_of(name)
     return _Rules(loaded.classify, loaded.act, chosen), name
+
+
+def _profile(name: str, beside: FilePath | None) -> "Profile":
+    from guardian.policy.profile import load_profile
+
+    try:
+        return load_profile(name, beside)
+    except PolicyError as fault:
+        if fault.file:
+            raise
+        raise GuardianError(f"--profile: {fault}") from fault
 
 
 def _facilitator(policy: "Policy", name: str | None) -> str:

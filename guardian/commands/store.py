@@ -85,14 +85,17 @@ def import_records(
     as_json: AsJson = False,
 ) -> None:
     """Put exported records into a store of any kind. What is newer there stays. No guardian may run on it."""
-    from guardian.store.transfer import Put, read_into
+    from guardian.store.transfer import NotAnExport, Put, read_into
 
     with _reading(file) as lines:
 
         async def read(opened: "Store") -> "Imported":
             return await read_into(opened, _bounded(lines), dry_run=dry_run)
 
-        done = with_store(read_store(os.environ, store), read, new=True)
+        try:
+            done = with_store(read_store(os.environ, store), read, new=True)
+        except NotAnExport as fault:
+            raise GuardianError(f"{file}: {fault}") from fault
     counts = {put.value: done.counts[put] for put in Put}
     if as_json:
         print_json({"dry_run": dry_run, **counts, "conflicts": done.conflicts, "without_body": done.bodiless})
@@ -175,6 +178,8 @@ def _writing(to: Path | None) -> Iterator[IO[bytes]]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    if not to.parent.is_dir():
+        raise GuardianError(f"--to: there is no directory {to.parent}; make it, or name another file")
     part = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -163,6 +163,7 @@ class Catalogue:
         if (supported := read_supported(reply.status, reply.body)) is None:
             why = f"status {reply.status} and no list of kinds"
             why += f", or more than {MAX_ENTRIES} entries" if reply.status == 200 else ""
+            why += "; look whether its url has the whole path, and no more" if reply.status == 404 else ""
             self._unanswered(known, facilitator.name, why, is_silent=reply.status >= 500)
             return reply
         known.supported, known.reply = supported, reply

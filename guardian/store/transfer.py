@@ -124,7 +124,7 @@ async def read_into(store: Store, lines: Iterable[bytes], *, dry_run: bool = Fal
         records = []
         for number, line in batch:
             if footer is not None:
-                raise GuardianError(f"line {number}: the export has ended before; is it two files in one?")
+                raise NotAnExport(f"line {number}: the export has ended before; is it two files in one?")
             read = _read(number, line)
             if isinstance(read, Footer):
                 footer = read
@@ -137,17 +137,21 @@ async def read_into(store: Store, lines: Iterable[bytes], *, dry_run: bool = Fal
             if put is Put.CONFLICT and len(done.conflicts) < FAULTS_KEPT:
                 done.conflicts.append(record.id)
     if footer is None or footer.records != done.counts.total():
-        raise GuardianError("the export ends early: it was cut off; make it again")
+        raise NotAnExport("the export ends early: it was cut off; make it again")
     return done
+
+
+class NotAnExport(GuardianError):
+    """What was given is not, or no longer, what an export wrote."""
 
 
 def _header(line: bytes) -> Header:
     try:
         header = msgspec.json.decode(line, type=Header)
     except msgspec.MsgspecError as fault:
-        raise GuardianError("line 1: not an export of `guardian store export`") from fault
+        raise NotAnExport("line 1: not an export of `guardian store export`") from fault
     if header.guardian_export != FORMAT:
-        raise GuardianError(
+        raise NotAnExport(
             f"line 1: an export of format {header.guardian_export}; {FORMAT} is read here, use a newer one"
         )
     return header
@@ -162,9 +166,9 @@ def _read(number: int, line: bytes) -> Settlement | Footer:
             return msgspec.json.decode(line, type=Footer)
         record = _record_decoder.decode(line)
     except (msgspec.MsgspecError, RecursionError) as fault:
-        raise GuardianError(f"line {number}: not a record of an export ({fault})") from fault
+        raise NotAnExport(f"line {number}: not a record of an export ({fault})") from fault
     if record.id != public_id(record.key):  # it would be found by the one and not by the other
-        raise GuardianError(f"line {number}: the id {record.id} is not that of the key {record.key}")
+        raise NotAnExport(f"line {number}: the id {record.id} is not that of the key {record.key}")
     return record
 
 

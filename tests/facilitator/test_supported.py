@@ -250,6 +250,12 @@ def test_fault_that_nobody_foresaw_does_not_end_the_refreshing() -> None:
     assert script.faults == [("a", "KeyError('a credential')")]
 
 
+def test_a_url_that_leads_nowhere_is_told_with_its_cure() -> None:
+    script = Script(404)
+    script.supported()
+    assert script.faults[0][1].endswith("; look whether its url has the whole path, and no more")
+
+
 def test_fault_is_told_once_until_all_is_well_again() -> None:
     script = Script(503)
     for answer in (503, 503, says(kind(BASE)), 503, 503):
