@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -22,6 +23,7 @@ from guardian.flow.parts import log
 from guardian.listener import KEEP_ALIVE_S, MAX_CONNECTIONS, Bounded, ListenerConfig
 from guardian.logs import configure
 from guardian.policy.explain import warnings
+from guardian.policy.model import Policy
 from guardian.policy.source import PolicyFile
 from guardian.settings import Settings
 from guardian.store.open import open_store
@@ -75,6 +77,7 @@ def run(settings: Settings) -> None:
     with contextlib.ExitStack() as ports:
         callers = bind("--listen", settings.listen, ports)
         operators = bind("--ops-listen", settings.ops_listen, ports)
+        refuse_itself(loaded.policy, callers)
         guardian = build_from(file, loaded, store)
         data = Listener(_listener_config(guardian.data, _places()), callers)
         operations = Listener(_listener_config(guardian.operations, OPERATORS_CONNECTIONS), operators)
@@ -97,6 +100,17 @@ def bind(flag: str, listen: str, ports: contextlib.ExitStack) -> list[socket.soc
         address, number = one.getsockname()[:2]
         log.info("listening", extra={"flag": flag, "address": address, "port": number})
     return bound
+
+
+def refuse_itself(policy: Policy, callers: list[socket.socket]) -> None:
+    """A guardian that is its own facilitator would wait for itself. Raises PolicyError."""
+    ports = {one.getsockname()[1] for one in callers}
+    hosts = {one.getsockname()[0] for one in callers} | {"127.0.0.1", "localhost", "::1"}
+    for index, facilitator in enumerate(policy.facilitators):
+        place = urlsplit(facilitator.url)
+        if place.port in ports and place.hostname in hosts:
+            said = f"facilitators[{index}].url: {facilitator.url} is where this guardian listens itself"
+            raise PolicyError(f"{said}; write the facilitator's own URL, and give sellers this one")
 
 
 def _cure(fault: OSError | UnicodeError) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from guardian.errors import PolicyError
-from guardian.serve import bind
+from guardian.policy.load import parse_policy
+from guardian.serve import bind, refuse_itself
 
 ROOT = Path(__file__).parents[1]
 POLICY = """\
@@ -176,3 +177,15 @@ def test_a_place_that_cannot_be_had_is_named_with_its_cure(
 def test_a_host_that_is_no_host_name_is_refused() -> None:
     with contextlib.ExitStack() as ports, pytest.raises(PolicyError, match="unknown host"):
         bind("--listen", f"{'a' * 70}.example:80", ports)
+
+
+def test_a_guardian_is_not_its_own_facilitator() -> None:
+    with contextlib.ExitStack() as ports:
+        callers = bind("--listen", ANY_PORT, ports)
+        port = callers[0].getsockname()[1]
+        for url in (f"http://127.0.0.1:{port}", f"http://localhost:{port}/x402"):
+            policy = parse_policy(f"version: 1\nfacilitators: [{{name: a, url: '{url}'}}]\n")
+            with pytest.raises(PolicyError, match=r"facilitators\[0\].url: .* the facilitator's own URL"):
+                refuse_itself(policy, callers)
+        elsewhere = f"version: 1\nfacilitators: [{{name: a, url: 'http://10.0.0.1:{port}'}}]\n"
+        refuse_itself(parse_policy(elsewhere), callers)
