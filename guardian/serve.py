@@ -102,10 +102,15 @@ def bind(flag: str, listen: str, ports: contextlib.ExitStack) -> list[socket.soc
     return bound
 
 
+_HERE = {"127.0.0.1", "::1", "0.0.0.0", "::"}
+
+
 def refuse_itself(policy: Policy, callers: list[socket.socket]) -> None:
     """A guardian that is its own facilitator would wait for itself. Raises PolicyError."""
     ports = {one.getsockname()[1] for one in callers}
-    hosts = {one.getsockname()[0] for one in callers} | {"127.0.0.1", "localhost", "::1"}
+    hosts = {one.getsockname()[0] for one in callers}
+    if hosts & _HERE:  # bound to another address alone, a port of this machine is somebody else's
+        hosts |= _HERE | {"localhost"}
     for index, facilitator in enumerate(policy.facilitators):
         place = urlsplit(facilitator.url)
         if place.port in ports and place.hostname in hosts:

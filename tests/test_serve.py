@@ -189,3 +189,7 @@ def test_a_guardian_is_not_its_own_facilitator() -> None:
                 refuse_itself(policy, callers)
         elsewhere = f"version: 1\nfacilitators: [{{name: a, url: 'http://10.0.0.1:{port}'}}]\n"
         refuse_itself(parse_policy(elsewhere), callers)
+        callers = bind("--listen", "127.0.0.2:0", ports)
+        port = callers[0].getsockname()[1]
+        beside = f"version: 1\nfacilitators: [{{name: a, url: 'http://127.0.0.1:{port}'}}]\n"
+        refuse_itself(parse_policy(beside), callers)
