@@ -6,10 +6,10 @@ variable or a file. guardian/facilitator/auth.py reads it and writes the header.
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from guardian.policy.section import Section
-from guardian.policy.types import EnvName, HeaderName, SecretFile
+from guardian.policy.types import EnvName, HeaderName, SecretFile, Written
 
 
 def _where(value: object) -> object:
@@ -22,10 +22,12 @@ def _where(value: object) -> object:
 class SecretPlace(Section):
     """Where a secret stands: exactly one of the two."""
 
-    env: EnvName | None = Field(
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+    env: Annotated[EnvName | None, Written] = Field(
         default=None, description="An environment variable of the guardian; read when the policy is loaded."
     )
-    file: SecretFile | None = Field(
+    file: Annotated[SecretFile | None, Written] = Field(
         default=None, description="A mounted file; read again when it changes, so that a secret can rotate."
     )
 
@@ -61,9 +63,13 @@ class CdpAuth(Section):
 class AuthPolicy(Section):
     """One way of showing who is calling, and when it is used."""
 
-    bearer: Place | None = Field(default=None, description="Sends `Authorization: Bearer …`.")
-    header: HeaderAuth | None = Field(default=None, description="Sends a header of another name.")
-    cdp: CdpAuth | None = Field(
+    bearer: Annotated[Place | None, Written] = Field(
+        default=None, description="Sends `Authorization: Bearer …`."
+    )
+    header: Annotated[HeaderAuth | None, Written] = Field(
+        default=None, description="Sends a header of another name."
+    )
+    cdp: Annotated[CdpAuth | None, Written] = Field(
         default=None, description="Signs tokens as Coinbase's facilitator wants them."
     )
     when: Literal["missing", "always"] = Field(

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from guardian.policy.judge import judge
 from guardian.policy.rules import Alert, Heard, History, Transport
 from guardian.policy.section import Section
-from guardian.policy.types import Name, NetworkName, Sentence, Written
+from guardian.policy.types import Flag, Name, NetworkName, Sentence, Written, whole
 from guardian.settlement.verdict import Health, Operation, Outcome
 
 if TYPE_CHECKING:
     from guardian.policy.model import Policy
 
-HttpStatus = Annotated[int, Field(ge=100, le=599)]
+HttpStatus = Annotated[int, Field(ge=100, le=599), BeforeValidator(whole)]
 
 
 class Given(Section):
@@ -47,13 +47,13 @@ class Expect(Section):
     reason: Annotated[str | None, Written] = Field(
         default=None, max_length=200, description="The reason told."
     )
-    retry: Annotated[bool | None, Written] = Field(
+    retry: Annotated[Flag | None, Written] = Field(
         default=None, description="The same facilitator may be asked again."
     )
-    failover: Annotated[bool | None, Written] = Field(
+    failover: Annotated[Flag | None, Written] = Field(
         default=None, description="Another facilitator may be asked."
     )
-    watch: Annotated[bool | None, Written] = Field(default=None, description="The chain is asked.")
+    watch: Annotated[Flag | None, Written] = Field(default=None, description="The chain is asked.")
     answer: Annotated[Literal["reason", "pending"] | None, Written] = Field(
         default=None, description="What the caller is told."
     )

@@ -9,7 +9,7 @@ across sections stands in coherence.py.
 from functools import cached_property
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator, model_validator
 
 from guardian.policy.auth import AuthPolicy
 from guardian.policy.callers import CallersPolicy
@@ -33,14 +33,15 @@ from guardian.policy.spending import SpendingPolicy
 from guardian.policy.types import (
     Count,
     Duration,
-    FacilitatorUrl,
     Misplaced,
     Name,
     PaceValue,
     Written,
     network_id,
+    whole,
 )
 from guardian.policy.units import Amount
+from guardian.policy.urls import FacilitatorUrl
 from guardian.policy.webhooks import WebhookPolicy
 
 __all__ = [
@@ -63,7 +64,7 @@ __all__ = [
     "WebhookPolicy",
 ]
 
-Order = Annotated[int, Field(ge=0, le=1_000_000)]
+Order = Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(whole)]
 
 
 class FacilitatorPolicy(Layer):

@@ -16,14 +16,16 @@ from guardian.policy.types import (
     Duration,
     Factor,
     Finality,
+    Flag,
     Misplaced,
     PaceValue,
-    RpcUrl,
     Sentence,
     Written,
     asset_id,
+    whole,
 )
 from guardian.policy.units import Pace, show
+from guardian.policy.urls import RpcUrl
 from guardian.wire.names import Network
 from guardian.wire.networks import ASSETS
 
@@ -36,7 +38,7 @@ def _text(value: object) -> object:
 
 
 Text = Annotated[Sentence, BeforeValidator(_text)]
-Decimals = Annotated[int, Field(ge=0, le=77)]
+Decimals = Annotated[int, Field(ge=0, le=77), BeforeValidator(whole)]
 
 
 class TokenPolicy(Section):
@@ -53,7 +55,7 @@ class TokenPolicy(Section):
     decimals: Annotated[Decimals | None, Written] = Field(
         default=None, description="Digits after the point: 6 means that 1000000 atomic units are one token."
     )
-    dollar: bool = Field(
+    dollar: Flag = Field(
         default=False, description="One token is worth one dollar, so that amounts like `$0.001` hold."
     )
 

@@ -16,11 +16,22 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from guardian.errors import PolicyError
+from guardian.policy.cases import HttpStatus
 from guardian.policy.lawful import Unlawful, refuse_unlawful_profile
 from guardian.policy.rules import Alert, ClassifyRule
 from guardian.policy.section import Section
 from guardian.policy.tree import read_tree
-from guardian.policy.types import AmountValue, Count, Misplaced, Name, PaceValue, Sentence, nearest
+from guardian.policy.types import (
+    AmountValue,
+    Count,
+    Flag,
+    Misplaced,
+    Name,
+    PaceValue,
+    Sentence,
+    Written,
+    nearest,
+)
 from guardian.policy.units import show
 from guardian.policy.validate import error_at, read_text, validated, write_path
 from guardian.settlement.verdict import Operation, Outcome
@@ -62,7 +73,11 @@ Day = Annotated[
 Host = Annotated[
     str, BeforeValidator(_host), WithJsonSchema({"type": "string", "pattern": f"^{_HOST.pattern}$"})
 ]
-Address = Annotated[str, BeforeValidator(_address), WithJsonSchema({"type": "string", "format": "uri"})]
+Address = Annotated[
+    str,
+    BeforeValidator(_address),
+    WithJsonSchema({"type": "string", "format": "uri", "pattern": "^https://"}),
+]
 Body = Annotated[str, BeforeValidator(_body), WithJsonSchema({"type": "string", "maxLength": 8192})]
 
 
@@ -81,9 +96,9 @@ class CatalogueEntry(Section):
     """One reply as this facilitator sends it, and what it means. A test judges every one."""
 
     operation: Operation = Field(description="What was asked: verify or settle.")
-    status: int = Field(default=200, ge=100, le=599, description="The HTTP status of the reply.")
+    status: HttpStatus = Field(default=200, description="The HTTP status of the reply.")
     body: Body = Field(description="The body, as it stands in the source; 0x... stays 0x....")
-    verbatim: bool = Field(
+    verbatim: Flag = Field(
         default=True, description="false: put together from a schema or a description of the reply."
     )
     class_: Outcome = Field(description="What it means for the money: the class it must be given.")
@@ -95,17 +110,17 @@ class CatalogueEntry(Section):
 class Limits(Section):
     """What this facilitator refuses before it looks further. The policy's own values come first."""
 
-    minimum_amount: AmountValue | None = Field(
+    minimum_amount: Annotated[AmountValue | None, Written] = Field(
         default=None, description="The least it settles, `$0.001` or `1000 atomic`; default: none known."
     )
-    longest_description: Count | None = Field(
+    longest_description: Annotated[Count | None, Written] = Field(
         default=None, description="Characters that `description` may have; default: no limit known."
     )
-    needs_payment_id: bool = Field(
+    needs_payment_id: Flag = Field(
         default=False,
         description="Without a payment-identifier extension a repeat may be taken for a new charge.",
     )
-    pace: PaceValue | None = Field(
+    pace: Annotated[PaceValue | None, Written] = Field(
         default=None, description="Requests that it takes, like `50 per s`; default: no limit known."
     )
 
@@ -132,7 +147,7 @@ class Profile(Section):
         default=(), max_length=256, description="Its replies, word for word, each with its class."
     )
     limits: Limits = Field(default=Limits(), description="What it refuses before it looks further.")
-    failover_to: tuple[Name, ...] | None = Field(
+    failover_to: Annotated[tuple[Name, ...] | None, Written] = Field(
         default=None,
         max_length=64,
         description="Profiles that take the same signed payment, `[]` for none; default: any.",

@@ -11,7 +11,7 @@ from guardian.policy.checks import CheckPolicy
 from guardian.policy.model import Policy
 from guardian.policy.schema import json_schema, sections_of, written_default
 from guardian.policy.section import yaml_key
-from guardian.policy.units import AMOUNT_PATTERN, DURATION_PATTERN, PACE_PATTERN, TIMES_PATTERN
+from guardian.policy.units import AMOUNT_PATTERN, DELAY_PATTERN, DURATION_PATTERN, PACE_PATTERN, TIMES_PATTERN
 
 _TITLES = {
     "Policy": "The policy file",
@@ -53,6 +53,7 @@ _TITLES = {
     "Limits": "`limits`",
 }
 _PATTERNS = {
+    DELAY_PATTERN: "[duration](#durations-amounts-and-paces)",
     DURATION_PATTERN: "[duration](#durations-amounts-and-paces)",
     AMOUNT_PATTERN: "[amount](#durations-amounts-and-paces)",
     PACE_PATTERN: "[pace](#durations-amounts-and-paces)",
@@ -123,6 +124,8 @@ def _kind(part: dict[str, Any], schema: dict[str, Any]) -> str:
 
 
 def _any(kinds: list[dict[str, Any]], schema: dict[str, Any]) -> str:
+    if kinds[0] == {"type": "boolean"}:
+        return _kind(kinds[0], schema)
     if any("do" in kind.get("properties", {}) for kind in kinds):
         return "`off`, `warn`, `refuse`, or `{do: refuse, mode: shadow}`"
     if len(kinds) == 2 and kinds[1].get("items") == kinds[0]:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from guardian.policy.section import Section
 from guardian.policy.types import (
+    Flag,
     Name,
     NetworkName,
     OneOrMore,
@@ -215,7 +216,7 @@ class ClassifyRule(Section):
     health: Annotated[Health | None, Written] = Field(
         default=None, description="What it says of the facilitator, for its circuit; default: as built in."
     )
-    failover: bool = Field(default=False, description="Another facilitator may be asked.")
+    failover: Flag = Field(default=False, description="Another facilitator may be asked.")
     cure: Sentence = Field(default="", description="What to change, for the caller's errorMessage.")
     alert: Alert = Field(default=Alert.OFF, description="Who is told: off, log or page.")
 
@@ -266,14 +267,14 @@ class WhenClass(When):
 class Action(Section):
     """What is done about a reply; what is not given stays as the class has it."""
 
-    retry: Annotated[bool | None, Written] = Field(
+    retry: Annotated[Flag | None, Written] = Field(
         default=None, description="The same facilitator again, within `retry:`."
     )
-    failover: Annotated[bool | None, Written] = Field(default=None, description="Another facilitator.")
+    failover: Annotated[Flag | None, Written] = Field(default=None, description="Another facilitator.")
     circuit: Annotated[Health | None, Written] = Field(
         default=None, description="What it says of the facilitator: healthy, faulty or neutral."
     )
-    watch: Annotated[bool | None, Written] = Field(
+    watch: Annotated[Flag | None, Written] = Field(
         default=None, description="Ask the chain what became of the payment."
     )
     answer: Annotated[Literal["reason", "pending"] | None, Written] = Field(

@@ -8,9 +8,12 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from guardian.policy.section import Section, yaml_key
 from guardian.policy.tree import Path
 from guardian.policy.types import (
+    ASSET,
+    HOST,
     AmountValue,
     Count,
     Duration,
+    Flag,
     Misplaced,
     Name,
     NetworkName,
@@ -35,10 +38,17 @@ def _caller(value: object) -> str:
     return value
 
 
-_TEXT = WithJsonSchema({"type": "string"})
-CallerName = Annotated[str, BeforeValidator(_caller), _TEXT]
-Account = Annotated[str, BeforeValidator(account_id), _TEXT]
-HostName = Annotated[str, BeforeValidator(host_name), _TEXT]
+CallerName = Annotated[
+    str,
+    BeforeValidator(_caller),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": _CALLER_CHARS, "pattern": r"^[^\r\n]*$"}),
+]
+Account = Annotated[
+    str, BeforeValidator(account_id), WithJsonSchema({"type": "string", "pattern": f"^{ASSET.pattern}$"})
+]
+HostName = Annotated[
+    str, BeforeValidator(host_name), WithJsonSchema({"type": "string", "pattern": f"^({HOST.pattern})$"})
+]
 
 _LIMITS: Final = ("per_payment", "per_hour", "per_day", "approve_above")
 _COUNTS: Final = ("payments_per_hour", "payments_per_day")
@@ -111,7 +121,7 @@ class SpendingRule(Section):
 class SpendingPolicy(Section):
     """What agents may spend on the routes. Amounts are counted for each asset on each network by itself."""
 
-    stop: bool = Field(default=False, description="`true` refuses every new payment on the routes.")
+    stop: Flag = Field(default=False, description="`true` refuses every new payment on the routes.")
     approvals_last_s: Duration = Field(
         default=3600.0, description="How long after an approval its payment may come, once."
     )

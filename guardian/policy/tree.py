@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from guardian.errors import PolicyError
 from guardian.policy.units import show
@@ -31,6 +32,7 @@ _SYNTAX: Final = {
     "unexpected end of stream": "the quote or bracket that opens in line {opened} is never closed",
     "expected ',' or": "the bracket that opens in line {opened} is not closed, or a comma is missing",
     "undefined alias": "this alias (*) has no anchor (&) before it; write the value out",
+    "but found another document": "a second document begins here (---); a policy is one",
     "cannot start any token": "no value begins with this character; put the value in quotes",
 }
 """What the parser says of the faults that people make, and what cures them."""
@@ -85,6 +87,8 @@ def _compose(text: str, file: str) -> Node | None:
         raise
     except MarkedYAMLError as error:
         raise _syntax_error(error, file) from error
+    except ReaderError as error:
+        raise _unprintable(error, text, file) from error
     except RecursionError:
         raise PolicyError("nested too deeply; a policy has four levels", file=file) from None
     except YAMLError as error:
@@ -103,6 +107,14 @@ def _syntax_error(error: MarkedYAMLError, file: str) -> PolicyError:
     said = said.format(opened=opened) if said in _SYNTAX.values() else said
     place = {"line": mark.line + 1, "column": mark.column + 1} if mark else {}
     return PolicyError(f"not YAML: {said}", file=file, **place)
+
+
+def _unprintable(error: ReaderError, text: str, file: str) -> PolicyError:
+    """The parser counts characters from the start of the text, not lines."""
+    before = text[: error.position].replace("\r\n", "\n").replace("\r", "\n")
+    said = f"not YAML: the character U+{error.character:04X} may not stand in a file; remove it"
+    column = len(before) - before.rfind("\n")
+    return PolicyError(said, file=file, line=before.count("\n") + 1, column=column)
 
 
 def _refuse_bulk(text: str, file: str) -> None:

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final, Literal, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from pydantic import (
     BeforeValidator,
@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema
 
 from guardian.policy.units import (
     AMOUNT_PATTERN,
+    DELAY_PATTERN,
     DURATION_PATTERN,
     PACE_PATTERN,
     TIMES_PATTERN,
@@ -52,11 +53,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", re.ASCII)
 _REASON = re.compile(r"[A-Za-z0-9_.:-]{1,100}", re.ASCII)
 _STATUS = re.compile(r"[1-5](\d\d|xx)", re.ASCII)
 _EVM_ASSET = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
-_ASSET = re.compile(r"[A-Za-z0-9:._-]{3,128}", re.ASCII)
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
+ASSET = re.compile(r"[A-Za-z0-9:._-]{3,128}", re.ASCII)
+HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]", re.ASCII)
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", re.ASCII)
-_URL_MAX_CHARS: Final = 2048
+_YAML_1_1: Final = {
+    **dict.fromkeys(("on", "On", "ON", "yes", "Yes", "YES"), True),
+    **dict.fromkeys(("off", "Off", "OFF", "no", "No", "NO"), False),
+}
+"""What was a flag to YAML until 1.2, and still is to many a person's fingers."""
+
 _NAMES_SHOWN: Final = 24
 
 
@@ -90,10 +96,17 @@ def _name(value: object) -> str:
     return value
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{show(value)} is not a whole number; write it without quotes, fraction or unit")
     return value
+
+
+def _flag(value: object) -> object:
+    found = _YAML_1_1.get(value, value) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError(f"{show(value)} is neither true nor false")
+    return found
 
 
 def _number(value: object) -> object:
@@ -106,49 +119,6 @@ def _finality(value: object) -> object:
     if value in ("safe", "finalized") or (type(value) is int and 1 <= value <= 100_000):
         return value
     raise ValueError(f"{show(value)} is no finality; write a number of blocks from 1, safe or finalized")
-
-
-def _url(value: object) -> str:
-    parts = _split(value, ("http", "https"))
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("the URL holds credentials; leave them out, they never stand in this file")
-    if parts.query or parts.fragment:
-        raise ValueError("the URL has a query or fragment; leave it out, paths are added to this URL")
-    return str(value).rstrip("/")
-
-
-def _rpc(value: object) -> str:
-    if _split(value, ("http", "https", "ws", "wss")).fragment:
-        raise ValueError("the URL has a fragment (#…); leave it out")
-    return str(value)
-
-
-def _split(value: object, schemes: Sequence[str]) -> SplitResult:
-    """The parts of a sound URL. Its text stays out of the errors: it may hold a key."""
-    cure = f"write it like {schemes[0]}://host:port/path"
-    if not isinstance(value, str):
-        raise ValueError(f"{show(value)} is not a URL; {cure}")
-    if (
-        len(value) > _URL_MAX_CHARS
-        or not value.isascii()
-        or not value.isprintable()
-        or set(' \\"<>^`{|}') & set(value)
-    ):
-        raise ValueError(f"the URL is too long or has characters that no URL has; {cure}")
-    try:
-        parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
-        raise ValueError(f"the URL's host or port cannot be read; {cure}") from None
-    if "://" not in value:
-        raise ValueError(
-            f"the URL has no scheme; begin it with {' or '.join(f'{one}://' for one in schemes)}"
-        )
-    if parts.scheme not in schemes:
-        raise ValueError(f"the URL has the scheme {show(parts.scheme)}; use one of {', '.join(schemes)}")
-    if not parts.hostname or port == 0:
-        raise ValueError(f"the URL has no host, or port 0; {cure}")
-    return parts
 
 
 def _network(value: object) -> str:
@@ -224,19 +194,10 @@ def _written(value: object, info: ValidationInfo) -> object:
     return value
 
 
-def _as_tuple(value: object) -> object:
+def _as_tuple(value: object, info: ValidationInfo) -> object:
+    if value == [] and info.context:
+        raise ValueError("an empty list would hold for everything; name one, or leave the key out")
     return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-def redact_url(url: str) -> str:
-    """A URL without whatever may be a key: credentials, path and query become `…`."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-    except ValueError:
-        return "…"
-    secret = "@" in parts.netloc or parts.path.strip("/") or parts.query
-    return f"{parts.scheme}://{host}/…" if secret else f"{parts.scheme}://{host}"
 
 
 def network_id(key: str, at: tuple[str | int, ...] = ()) -> str:
@@ -255,14 +216,14 @@ def asset_id(network: str, key: str, at: tuple[str | int, ...] = ()) -> str:
         if not _EVM_ASSET.fullmatch(key):
             raise Misplaced(at, f"{show(key)} is not a token's address; write 0x and 40 hex digits")
         return key.lower()
-    if not _ASSET.fullmatch(key):
+    if not ASSET.fullmatch(key):
         raise Misplaced(at, f"{show(key)} is not a token's address; write it as payments name it")
     return key
 
 
 def account_id(value: object) -> str:
     """An account's or token's address as payments are compared by it; raises ValueError."""
-    if not isinstance(value, str) or not _ASSET.fullmatch(value):
+    if not isinstance(value, str) or not ASSET.fullmatch(value):
         raise ValueError(f"{show(value)} is not an address; write it in quotes, as payments name it")
     if value[:2].lower() == "0x":
         if not _EVM_ASSET.fullmatch(value):
@@ -273,7 +234,7 @@ def account_id(value: object) -> str:
 
 def host_name(value: object) -> str:
     """A host as URLs are compared by it; raises ValueError."""
-    if not isinstance(value, str) or not _HOST.fullmatch(value):
+    if not isinstance(value, str) or not HOST.fullmatch(value):
         raise ValueError(f"{show(value)} is not a host; write it like api.example.com, without a port")
     return value.lower()
 
@@ -290,7 +251,6 @@ def _text_schema(pattern: str, example: str) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 
-_URI = {"type": "string", "format": "uri"}
 _AS_DURATION = PlainSerializer(write_duration, return_type=str, when_used="json")
 
 Delay = Annotated[
@@ -298,7 +258,7 @@ Delay = Annotated[
     Field(ge=0, le=3650 * 86400),
     BeforeValidator(_duration),
     _AS_DURATION,
-    _text_schema(DURATION_PATTERN, "1s"),
+    _text_schema(DELAY_PATTERN, "1s"),
 ]
 Duration = Annotated[
     float,
@@ -330,17 +290,30 @@ TimesValue = Annotated[
 EnvName = Annotated[str, BeforeValidator(_env), _text_schema(f"^{_ENV.pattern}$", "FACILITATOR_TOKEN")]
 SecretFile = Annotated[str, BeforeValidator(_secret_file), _text_schema("^/", "/run/secrets/token")]
 HeaderName = Annotated[str, BeforeValidator(_header), _text_schema(f"^{_HEADER.pattern}$", "x-api-key")]
-Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)]
+Flag = Annotated[
+    bool,
+    BeforeValidator(_flag),
+    WithJsonSchema({"anyOf": [{"type": "boolean"}, {"enum": list(_YAML_1_1)}]}),
+]
+Count = Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(whole)]
 Factor = Annotated[float, Field(ge=1, le=1000, allow_inf_nan=False), BeforeValidator(_number)]
 Name = Annotated[
     str, BeforeValidator(_name), WithJsonSchema({"type": "string", "pattern": f"^{_NAME.pattern}$"})
 ]
-FacilitatorUrl = Annotated[str, BeforeValidator(_url), WithJsonSchema(_URI)]
-RpcUrl = Annotated[str, BeforeValidator(_rpc), WithJsonSchema(_URI)]
-NetworkName = Annotated[str, BeforeValidator(_network)]
+NetworkName = Annotated[
+    str,
+    BeforeValidator(_network),
+    _text_schema(r"^([-a-z0-9]{3,8}:(\*|[-_a-zA-Z0-9]{1,32})|[A-Za-z][-A-Za-z0-9]*)$", "eip155:8453"),
+]
 """A CAIP-2 id or known v1 name, kept as the id; `eip155:*` matches a family."""
-Sentence = Annotated[str, BeforeValidator(_sentence)]
-ReasonText = Annotated[str, BeforeValidator(_reason)]
+Sentence = Annotated[
+    str,
+    BeforeValidator(_sentence),
+    WithJsonSchema({"type": "string", "maxLength": 300, "pattern": r"^[^\r\n]*$"}),
+]
+ReasonText = Annotated[
+    str, BeforeValidator(_reason), WithJsonSchema({"type": "string", "pattern": f"^{_REASON.pattern}$"})
+]
 """A facilitator's reason string, exactly."""
 Status = Annotated[
     str,
@@ -355,9 +328,19 @@ Status = Annotated[
     ),
 ]
 """An HTTP status, or a class of them: `503` or `5xx`; kept as text."""
-TextGlob = Annotated[str, BeforeValidator(_text_glob)]
+TextGlob = Annotated[
+    str,
+    BeforeValidator(_text_glob),
+    WithJsonSchema({"type": "string", "minLength": 4, "maxLength": 200, "pattern": r"^[^\r\n]*$"}),
+]
 """Words that a reply's text contains, upper and lower case alike; `*` stands for anything between."""
-Finality = Annotated[int | Literal["safe", "finalized"], BeforeValidator(_finality)]
+Finality = Annotated[
+    int | Literal["safe", "finalized"],
+    BeforeValidator(_finality),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 100_000}, {"enum": ["safe", "finalized"]}]}
+    ),
+]
 
 
 class _OneOrItems:
@@ -368,6 +351,7 @@ class _OneOrItems:
         many = handler(core)
         if "maxLength" in many:  # the limit of the tuple, told for a text
             many["maxItems"] = many.pop("maxLength")
+        many["minItems"] = 1
         return {"anyOf": [many["items"], many]}
 
 

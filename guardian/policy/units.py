@@ -11,14 +11,18 @@ from typing import Final
 
 SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 MAX_DURATION_S: Final = 3650 * 86400.0  # ten years: beyond it somebody mistook the unit
-DURATION_PATTERN: Final = r"^[0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h|d)$"
 
-AMOUNT_PATTERN: Final = r"^(\$[0-9]{1,12}(\.[0-9]{1,18})?|[0-9]{1,78} atomic)$"
-TIMES_PATTERN: Final = r"^[0-9]{1,4}(\.[0-9]{1,3})?x$"
-PACE_PATTERN: Final = r"^[0-9]{1,7} per (s|m|h)$"
+DELAY_PATTERN: Final = r"^\s*[0-9]{1,12}(\.[0-9]{1,6})?\s*(ms|s|m|h|d)\s*$"
+DURATION_PATTERN: Final = DELAY_PATTERN.replace("^", r"^(?!\s*0+(\.0+)?\s*[a-z])")  # more than nothing
+AMOUNT_PATTERN: Final = r"^\s*(\$ ?[0-9]{1,12}(\.[0-9]{1,18})?|[0-9]{1,78} *atomic)\s*$"
+TIMES_PATTERN: Final = r"^\s*0*[1-9][0-9]{0,3}(\.[0-9]{1,3})? ?x\s*$"
+PACE_PATTERN: Final = r"^\s*0*[1-9][0-9]{0,6} *(per|/) *(s|m|h)\s*$"
+"""What an editor takes for one, by the JSON Schema: all that is read here, and little more."""
+
 MAX_ATOMIC: Final = 2**256 - 1  # what a token contract can count
 
-_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?", re.ASCII)
+_NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?(?!\.?[0-9])", re.ASCII)
+_DIGIT = re.compile("[0-9]", re.ASCII)
 _DOLLARS = re.compile(r"\$ ?([0-9]{1,12}(?:\.[0-9]{1,18})?)", re.ASCII)
 _ATOMIC = re.compile(r"([0-9]{1,78}) *atomic", re.ASCII)
 _TIMES = re.compile(r"([0-9]{1,4}(?:\.[0-9]{1,3})?) ?x", re.ASCII)
@@ -169,6 +173,8 @@ def _split(value: object) -> tuple[str, str]:
         raise ValueError(f"{show(value)} is not a number with its unit; {cure}")
     text = value.strip() if isinstance(value, str) else show(value).strip("'")
     match = _NUMBER.match(text)
+    if match is None and _DIGIT.match(text):
+        raise ValueError(f"{show(value)} has more digits than 12, and 6 after the point; {cure}")
     if match is None:
         raise ValueError(f"{show(value)} is not a number with its unit; {cure}")
     unit = text[match.end() :].strip()

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 
 from guardian.policy.auth import Place
 from guardian.policy.section import Section
-from guardian.policy.types import Count, Duration, FacilitatorUrl, Name
+from guardian.policy.types import Count, Duration, Name
+from guardian.policy.urls import FacilitatorUrl
 from guardian.settlement.notice import Kind
 
 

@@ -7,8 +7,8 @@ from guardian.policy.checks import CheckPolicy
 from guardian.policy.network import TokenPolicy
 from guardian.policy.rules import Mode
 from guardian.policy.section import Section, yaml_key
-from guardian.policy.types import redact_url
 from guardian.policy.units import Amount, Pace, Times, write_amount, write_duration, write_pace, write_times
+from guardian.policy.urls import redact_url
 
 _LEFT_OUT = {
     "order": "place in the list",

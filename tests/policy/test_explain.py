@@ -7,7 +7,7 @@ import pytest
 from guardian.policy.explain import Choice, Line, explain, explain_for, warnings
 from guardian.policy.load import parse_policy, validate
 from guardian.policy.tree import read_tree
-from guardian.policy.types import redact_url
+from guardian.policy.urls import redact_url
 
 TEXT = """\
 version: 1

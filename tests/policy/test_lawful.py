@@ -58,7 +58,6 @@ def test_a_refusal_names_law_rule_place_and_cure() -> None:
         {"body": "html"},
         {"body": "empty"},
         {"body": "json"},
-        {"reason": []},
     ],
 )
 def test_a_settle_is_not_certain_without_evidence_law_1(class_: str, when: dict[str, Any]) -> None:

@@ -117,10 +117,27 @@ def test_the_shipped_file_is_sound() -> None:
         ("a: @b\n", (1, 4), "put the value in quotes"),
         ("a: &a {b: 1}\nc: {<<: *a}\n", (2, 5), "merge keys"),
         ("a: [1\n", (2, 1), "not YAML"),
-        ("a: \x00", (0, 0), "not YAML"),
+        ("a: \x00", (1, 4), "the character U+0000 may not stand in a file"),
+        (HEAD + "# a\r\nretry: \x07\n", (4, 8), "the character U+0007"),
         ("", (0, 0), "empty"),
         ("- 1\n", (1, 1), "a policy is a mapping"),
-        ("a: 1\n---\nb: 1\n", (2, 1), "not YAML"),
+        ("a: 1\n---\nb: 1\n", (2, 1), "a second document begins here"),
+        (HEAD + "default: {settlement_timeout: 0.0000001s}\n", (3, 31), "more digits than 12, and 6 after"),
+        (HEAD + "default: {settlement_timeout: 10000000000000s}\n", (3, 31), "more digits than 12"),
+        (HEAD + "act: {default: {retry: 0}}\n", (3, 24), "neither true nor false"),
+        (
+            HEAD + "networks: {base: {tokens: {'0x" + "8" * 40 + "': {decimals: true}}}}\n",
+            (3, 85),
+            "whole number",
+        ),
+        ("version: 1\nfacilitators: [{name: a, url: http://h, order: true}]\n", (2, 48), "whole number"),
+        ("version: 1\nfacilitators: [{name: a, url: 'http://h?'}]\n", (2, 31), "query or fragment"),
+        ("version: 1\nfacilitators: [{name: a, url: 'http://h/x#'}]\n", (2, 31), "query or fragment"),
+        (
+            HEAD + "act: {default: {}, rules: [{name: r, when: {network: []}, retry: false}]}\n",
+            (3, 54),
+            "would hold for",
+        ),
     ],
 )
 def test_a_fault_is_named_with_place_and_cure(text: str, place: tuple[int, int], said: str) -> None:
@@ -319,3 +336,12 @@ def test_names_of_rules_and_tests_stand_for_one_thing_each() -> None:
     assert (fault.line, "also the name in line 5" in fault.message) == (6, True)
     fault = refusal(HEAD + "tests:\n- {name: a, given: {}, expect: {}}\n- {name: a, given: {}, expect: {}}\n")
     assert (fault.line, "also the name in line 4" in fault.message) == (5, True)
+
+
+@pytest.mark.parametrize(("word", "said"), [("on", True), ("Yes", True), ("off", False), ("NO", False)])
+def test_a_flag_may_be_written_as_yaml_did_until_1_2(word: str, said: bool) -> None:
+    """Whoever stops all spending in a hurry is understood."""
+    policy = parse_policy(
+        f"version: 1\nroutes: [{{name: a, upstream: 'http://h'}}]\nspending: {{stop: {word}}}\n"
+    )
+    assert policy.spending.stop is said
