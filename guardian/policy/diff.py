@@ -99,8 +99,8 @@ def _items(kind: str, path: Path, old: Side, new: Side) -> Iterator[Change]:
             continue
         before, earlier = was[name]
         for key in type(item).model_fields:
-            if key in Layer.model_fields:
-                continue
+            if isinstance(item, Layer) and key in Layer.model_fields:
+                continue  # told by _values, as it comes into force
             at = ((*path, before, yaml_key(key)), (*path, index, yaml_key(key)))
             yield from _one(
                 f"{_item(kind, name)}: {yaml_key(key)}",
@@ -203,7 +203,10 @@ _Whom = tuple[str, str, str]
 
 
 def _told(side: Side, section: str, key: str, whom: _Whom) -> tuple[object, int]:
+    network, facilitator, route = whom
     value, said_at = side.policy.layers.stack(*whom).find(key, section)
+    if (section, key, route) == ("", "minimum_amount", OTHER) and facilitator not in (OTHER, ANY):
+        value = side.policy.minimum_amount(network, facilitator)  # the profile's limit counts too
     return value, side.line((*said_at, yaml_key(key))) if said_at is not None else 0
 
 

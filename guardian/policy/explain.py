@@ -181,7 +181,9 @@ class _Teller:
 
     def with_limit(self, line: Line, choice: Choice) -> Line:
         """The least amount, where the facilitator's profile says it."""
-        if line.path != "minimum_amount" or not choice.facilitator:
+        if (
+            line.path != "minimum_amount" or not choice.facilitator or choice.route
+        ):  # on a route no profile counts
             return line
         least = words("minimum_amount", self._policy.minimum_amount(choice.network, choice.facilitator))
         if least == line.value:

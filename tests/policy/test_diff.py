@@ -147,3 +147,21 @@ def test_a_default_is_told_for_the_networks_it_reaches() -> None:
     [change] = changes(("default:\n", "default:\n  settlement_timeout: 50s\n"))
     assert change.networks == ("every other network",)
     assert change.facilitators == ("every other facilitator",)
+
+
+def test_what_an_act_rule_does_is_told_also_where_a_layer_has_a_key_of_that_name() -> None:
+    rule = "act: {rules: [{name: a, when: {class: permanent}, %s}], default: {}}\n"
+    for was, now, what in (
+        ("retry: false", "retry: true", "act rule a: retry: false → true"),
+        ("circuit: neutral", "circuit: faulty", "act rule a: circuit: neutral → faulty"),
+    ):
+        (change,) = diff(side(TEXT + rule % was), side(TEXT + rule % now))
+        assert str(change).startswith(what)
+
+
+def test_a_minimum_that_gives_way_to_that_of_the_profile_is_told() -> None:
+    """A facilitator's own key comes before its profile's limit ($0.001 at cdp)."""
+    head = "version: 1\ndefault: {minimum_amount: $0.0001}\n"
+    head += "facilitators:\n  - {name: main, url: http://m, profile: cdp"
+    (change,) = diff(side(head + ", minimum_amount: $0.0001}\n"), side(head + "}\n"))
+    assert (change.what, change.before, change.after) == ("minimum_amount", "$0.0001", "$0.001")

@@ -125,3 +125,14 @@ def test_what_may_not_do_what_it_seems_to_is_warned_about(text: str, said: str) 
     head = "version: 1\nfacilitators:\n- {name: main, url: https://x402.org/facilitator}\n"
     head += "- {name: deep, url: http://h/x/settle/}\n"
     assert any(said in warning for warning in warnings(parse_policy(head + text)))
+
+
+def test_on_a_route_its_own_minimum_is_shown() -> None:
+    text = (
+        "version: 1\nfacilitators: [{name: main, url: http://h, minimum_amount: $0.002}]\n"
+        "routes: [{name: weather, upstream: http://u, minimum_amount: $0.01}]\n"
+    )
+    tree = read_tree(text, "p.yaml")
+    told = explain_for(validate(tree), tree, Choice("eip155:8453", "main", "weather"))
+    least = next(line for line in told if line.path == "minimum_amount")
+    assert (least.value, least.origin) == ("$0.01", "p.yaml:3")
