@@ -4,6 +4,7 @@ This is the door: a rule is refused where it could do harm on some reply. The ru
 same laws once more, reply by reply.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
@@ -89,11 +90,28 @@ SETTLEMENT_TEXTS: Final = (
     "rpc error: code = unavailable desc = transport is closing",
     "missing or invalid parameters. double check you have provided the correct parameters.",
     "unexpected token < in json at position 0",
+    "transaction failed: transactionexecutionerror: execution reverted",
+    "nonce provided for the transaction (12) is lower than the current nonce of the account. try increasing the "
+    "nonce or find the latest nonce with `gettransactioncount`.",
+    "account sequence mismatch, expected 12, got 11: incorrect account sequence",
+    "settlement already initiated for this verification",
+    "settlement error: cannot connect to host mainnet.base.org:443 ssl:default [connect call failed]",
+    "terminal settlement response is unavailable",
+    "failed to parse facilitator response: unexpected token at '<html>'",
+    "order is not yet completed",
+    "transaction submitted but confirmation failed: timeout",
+    "transaction not found or not yet confirmed",
+    "http2: server sent goaway and closed the connection; laststreamid=1999, errcode=no_error",
+    "no upstreams left to select",
+    "cannot read properties of undefined (reading 'hash')",
     "settlement_pending",
     "duplicate_settlement",
 )
 """Texts that real facilitators, libraries and nodes give after a broadcast too: words that are found in
 one of them prove nothing."""
+
+
+_MARKS: Final = re.compile(r"[^\w*]+")
 
 
 class Unlawful(Misplaced):
@@ -251,9 +269,17 @@ def _reason_in_doubt(reason: str) -> bool:
 
 def _settlement_text(glob: str) -> str:
     """A text of the time after a broadcast that these words are found in, or that they are themselves."""
-    known = next((text for text in _known_texts() if has_words(text, glob)), "")
+    bare = _bare(glob)
+    known = next(
+        (text for text in _known_texts() if has_words(text, glob) or has_words(_bare(text), bare)), ""
+    )
     words = glob.replace("*", " ")
     return known or (words.strip() if _tells_of_doubt(words) else "")
+
+
+def _bare(text: str) -> str:
+    """Without marks: `failed:` stands wherever `failed` does."""
+    return " ".join(_MARKS.sub(" ", text).split())
 
 
 def _tells_of_doubt(words: str) -> bool:

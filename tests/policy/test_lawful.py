@@ -139,6 +139,17 @@ def test_a_generic_error_type_of_doubt_is_not_certain_law_1(error_type: str) -> 
         "internal server error",
         "vault*transaction was sent",
         "may have been settled",
+        "failed:",
+        ": transaction",
+        "error -",
+        "nonce provided",
+        "is lower",
+        "already initiated",
+        "not yet",
+        "account sequence",
+        "cannot connect",
+        "submitted",
+        "goaway",
     ],
 )
 def test_words_of_after_a_broadcast_are_not_certain_law_1(text: str) -> None:
