@@ -65,7 +65,7 @@ class Reloading:
                 loaded = await asyncio.to_thread(self._file.read)
                 self._number = await self._adopt(loaded.policy)
             except PolicyError as fault:
-                return self._refuse(fault, hash)
+                return self._refuse(fault, self._file.judged or hash)
             self._loaded, self._refused = loaded, None
             log.info("policy in force", extra={"number": self._number, "hash": loaded.hash[:12]})
             return True
@@ -95,7 +95,7 @@ class Reloading:
         }
 
     async def _watch(self) -> None:
-        async for _ in self._file.changes(self._loaded.hash):
+        async for _ in self._file.changes():
             try:
                 await self.reload()
             except Exception:  # the edge of the task: the file must stay watched whatever it holds
@@ -103,6 +103,7 @@ class Reloading:
 
     def _as_before(self) -> bool:
         """The file holds what is in force already; a refused one was taken back."""
+        self._file.judged = self._loaded.hash
         if self._refused:
             self._refused = None
             self._telemetry.policy_restored()

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from guardian.app import build_from
 from guardian.errors import PolicyError
+from guardian.policy import source
+from guardian.policy.model import Policy
 from guardian.policy.source import PolicyFile
 from guardian.store.memory import MemoryStore
 from tests.flow.scene import NETWORK, Caller, settled, signed_payment
@@ -30,14 +33,24 @@ def policy(*, name: str = "main", host: str = "first", hold: str = "25s") -> str
     return POLICY.format(name=name, host=host, hold=hold, network=NETWORK)
 
 
+class _Looked(PolicyFile):
+    """A file that counts how often somebody looked whether it changed."""
+
+    looks = 0
+
+    def _state(self) -> source.State:
+        self.looks += 1
+        return super()._state()
+
+
 class Running:
     """A guardian that follows a file, before facilitators that say who they are."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, look_every_s: float = 0.01) -> None:
         self.asked: list[str] = []
         self.closed: list[str] = []
         self.wait: asyncio.Event | None = None
-        file = PolicyFile(path, look_every_s=0.01)
+        self.file = file = _Looked(path, look_every_s=look_every_s)
         self.guardian = build_from(file, file.read(), MemoryStore(), transport=_Facilitators(self))
 
     async def state(self) -> dict[str, Any]:
@@ -50,6 +63,12 @@ class Running:
         while not facts.items() <= (state := await self.state()).items():
             await asyncio.sleep(0.01)
         return state
+
+    async def after_a_look(self) -> None:
+        """Once a look is over that began after this."""
+        before = self.file.looks
+        while self.file.looks < before + 2:
+            await asyncio.sleep(0.01)
 
     async def settle(self, nonce: int) -> Caller:
         caller = Caller(signed_payment(nonce), self.guardian.parts.generation)
@@ -70,9 +89,9 @@ class _Facilitators(httpx.AsyncBaseTransport):
         return httpx.Response(200, content=settled().content)
 
 
-def play(path: Path, script: Callable[[Running], Awaitable[None]]) -> None:
+def play(path: Path, script: Callable[[Running], Awaitable[None]], *, look_every_s: float = 0.01) -> None:
     async def run() -> None:
-        running = Running(path)
+        running = Running(path, look_every_s)
         await running.guardian.start()
         try:
             async with asyncio.timeout(20):
@@ -236,3 +255,88 @@ def test_an_operators_own_profile_belongs_to_the_policy(file: Path) -> None:
     before = PolicyFile(file).hash()
     (profiles / "own.yaml").write_text("version: 1\nname: own\ntitle: ours\n")
     assert PolicyFile(file).hash() != before
+
+
+def test_what_is_taken_back_between_two_looks_is_out_of_force(file: Path) -> None:
+    """Changed, read on SIGHUP and taken back before the next look, which finds what the last one found."""
+
+    async def script(running: Running) -> None:
+        assert running.guardian.reloading
+        first = (await running.state())["hash"]
+        await running.after_a_look()
+        file.write_text(policy(host="second"))
+        await running.guardian.reloading.read_again()
+        assert (await running.state())["version"] == 2
+        file.write_text(policy())
+        assert (await running.until(hash=first))["version"] == 3
+
+    play(file, script, look_every_s=0.3)
+
+
+def test_a_change_that_keeps_time_and_size_is_seen(file: Path) -> None:
+    """As rsync --inplace --times writes it."""
+
+    async def script(running: Running) -> None:
+        await running.after_a_look()
+        stat = file.stat()
+        with file.open("r+") as stream:
+            stream.write(policy(host="third"))
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert file.stat().st_size == stat.st_size
+        await running.until(version=2)
+        await running.settle(1)
+        assert running.asked == ["third"]
+
+    play(file, script)
+
+
+class _Written(PolicyFile):
+    """A file that somebody writes to between any two looks at it, until all is written."""
+
+    parts: Iterator[str] = iter(())
+
+    def _state(self) -> source.State:
+        state = super()._state()
+        with self.path.open("a") as stream:
+            stream.write(next(self.parts, ""))
+        return state
+
+
+def test_half_a_file_that_would_be_a_policy_is_not_put_in_force(file: Path) -> None:
+    """What follows may be the limits."""
+
+    async def next_change() -> None:
+        written = _Written(file, look_every_s=0.01)
+        written.read()
+        changes = written.changes()
+        file.write_text(policy(host="second"))
+        written.parts = iter(["callers:\n", "  max_open: 5\n", "  max_open_all: 50\n"])
+        await anext(changes)
+        assert written.read().policy.callers.max_open_all == 50
+        assert file.read_text().endswith("50\n")
+        await changes.aclose()
+
+    asyncio.run(next_change())
+
+
+def test_a_file_that_changed_while_it_was_read_is_read_again_whatever_it_holds_then(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, reads = source.load_policy, 0
+
+    def load_while_written(path: Path) -> Policy:
+        nonlocal reads
+        loaded, reads = load(path), reads + 1
+        if reads <= source.READINGS:
+            path.write_text(policy(host="second" if reads == source.READINGS else f"other{reads}"))
+        return loaded
+
+    async def script(running: Running) -> None:
+        monkeypatch.setattr(source, "load_policy", load_while_written)
+        file.write_text(policy(host="second"))
+        await running.until(refused=None, version=2)
+        await running.settle(1)
+        assert running.asked == ["second"]
+
+    play(file, script)
+    assert reads == source.READINGS + 1

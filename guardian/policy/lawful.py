@@ -91,8 +91,8 @@ SETTLEMENT_TEXTS: Final = (
     "missing or invalid parameters. double check you have provided the correct parameters.",
     "unexpected token < in json at position 0",
     "transaction failed: transactionexecutionerror: execution reverted",
-    "nonce provided for the transaction (12) is lower than the current nonce of the account. try increasing the "
-    "nonce or find the latest nonce with `gettransactioncount`.",
+    "nonce provided for the transaction (12) is lower than the current nonce of the account. try increasing "
+    "the nonce or find the latest nonce with `gettransactioncount`.",
     "account sequence mismatch, expected 12, got 11: incorrect account sequence",
     "settlement already initiated for this verification",
     "settlement error: cannot connect to host mainnet.base.org:443 ssl:default [connect call failed]",

@@ -21,6 +21,14 @@ from guardian.policy.tree import MAX_BYTES
 LOOK_EVERY_S = 1.0
 """Between two looks, each of which is a few calls of stat."""
 
+CALM_S = 0.2
+CALM_LOOKS = 10
+"""A changed file is read once nobody has written to it for a moment: half a file may be a sound policy too.
+Who never stops writing is read in the end."""
+
+TICK_S = 2.0
+"""The clocks of file systems tick as slowly as this: in one tick, the next write may look like the last."""
+
 MAX_PROFILES = 256
 """Files looked at beside the policy; an operator has a handful."""
 
@@ -40,6 +48,15 @@ class Loaded:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """What changes with the content, and is cheap to look at. newest_s: Unix seconds of the last change, by
+    the time that nobody can set, unlike that of the content."""
+
+    facts: tuple[tuple[object, ...], ...]
+    newest_s: float
+
+
 class PolicyFile:
     """One policy file."""
 
@@ -53,14 +70,23 @@ class PolicyFile:
         self.path = Path(path)
         self._clock = clock
         self._look_every_s = look_every_s
+        self.judged = ""
+        """Hash of what was last read or refused; empty where it changed meanwhile: to be read again."""
 
     def read(self) -> Loaded:
         """The policy in it, read while nobody wrote; raises PolicyError."""
+        self.judged = ""
         for _ in range(READINGS):
-            before = self.hash()
-            loaded = Loaded(load_policy(self.path), before, self._clock())
+            before, fault = self.hash(), None
+            try:
+                policy = load_policy(self.path)
+            except PolicyError as error:
+                fault = error
             if self.hash() == before:
-                return loaded
+                self.judged = before
+                if fault is not None:
+                    raise fault
+                return Loaded(policy, before, self._clock())
         raise PolicyError("the file changes while it is read; write it in one step", file=str(self.path))
 
     def hash(self) -> str:
@@ -76,30 +102,47 @@ class PolicyFile:
             digest.update(content)
         return digest.hexdigest()
 
-    async def changes(self, seen: str) -> AsyncIterator[str]:
-        """The new hash each time the content is another one than `seen`, then than the last; for ever."""
-        looked: object = None
+    async def changes(self) -> AsyncIterator[str]:
+        """The new hash each time a look finds another content than was judged last; for ever."""
+        looked: State | None = None
         while True:
             state = await asyncio.to_thread(self._state)
-            if state != looked:
+            if state != looked or self._may_have_ticked(state):
+                if looked != state:
+                    state = await self._calm(state)
                 looked, found = state, await asyncio.to_thread(self.hash)
-                if found != seen:
-                    seen = found
+                if found != self.judged:
                     yield found
             await asyncio.sleep(self._look_every_s)
+
+    async def _calm(self, state: State) -> State:
+        """What stands once nobody writes any more."""
+        for _ in range(CALM_LOOKS):
+            await asyncio.sleep(min(CALM_S, self._look_every_s))
+            before, state = state, await asyncio.to_thread(self._state)
+            if state == before:
+                break
+        return state
+
+    def _may_have_ticked(self, state: State) -> bool:
+        """Whether a file was written to so lately that one more write need not show."""
+        return state.newest_s > self._clock() - TICK_S
 
     def _files(self) -> list[Path]:
         profiles = sorted(self.path.parent.joinpath(PROFILES).glob("*.yaml"))
         return [self.path, *profiles[:MAX_PROFILES]]
 
-    def _state(self) -> list[tuple[object, ...]]:
-        """What changes with the content, cheaply."""
-        found: list[tuple[object, ...]] = []
+    def _state(self) -> State:
+        """How the files stand now."""
+        facts: list[tuple[object, ...]] = []
+        newest_s = 0.0
         for path in self._files():
             try:
                 stat = os.stat(path)
             except OSError as fault:
-                found.append((path.name, fault.errno))
+                facts.append((path.name, fault.errno))
             else:
-                found.append((path.name, stat.st_mtime_ns, stat.st_ino, stat.st_size, stat.st_dev))
-        return found
+                newest_s = max(newest_s, stat.st_ctime)
+                written = (stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size)
+                facts.append((path.name, stat.st_dev, stat.st_ino, *written))
+        return State(tuple(facts), newest_s)
