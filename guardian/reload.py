@@ -54,8 +54,9 @@ class Reloading:
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
 
-    async def reload(self) -> bool:
-        """Read the file and put it in force if it is another one; False when it is refused."""
+    async def reload(self, *, asked: bool = False) -> bool:
+        """Read the file and put it in force if it is another one; False when it is refused. asked: by a
+        person, who is told again why."""
         async with self._reading:
             hash = await asyncio.to_thread(self._file.hash)
             if hash == self._loaded.hash:
@@ -63,9 +64,13 @@ class Reloading:
             try:
                 # In a thread: a large file takes a tenth of a second to read, and nobody is to wait for it.
                 loaded = await asyncio.to_thread(self._file.read)
+            except PolicyError as fault:
+                return self._refuse(fault, self._file.judged or hash, asked=asked)
+            try:
                 self._number = await self._adopt(loaded.policy)
             except PolicyError as fault:
-                return self._refuse(fault, self._file.judged or hash)
+                self._file.judged = ""  # a secret is missing: it may be mounted later, and the file stays
+                return self._refuse(fault, loaded.hash, asked=asked)
             self._loaded, self._refused = loaded, None
             log.info("policy in force", extra={"number": self._number, "hash": loaded.hash[:12]})
             return True
@@ -73,7 +78,7 @@ class Reloading:
     async def read_again(self) -> None:
         """Somebody asked for it (SIGHUP): the log has the outcome."""
         log.info("reading the policy file again")
-        await self.reload()
+        await self.reload(asked=True)
 
     def state(self) -> dict[str, Any]:
         """What is in force and what was refused, for `GET /api/policy`."""
@@ -110,7 +115,13 @@ class Reloading:
             log.info("policy file as in force again", extra={"number": self._number})
         return True
 
-    def _refuse(self, fault: PolicyError, hash: str) -> bool:
+    def _refuse(self, fault: PolicyError, hash: str, *, asked: bool) -> bool:
+        if (
+            self._refused
+            and not asked
+            and (hash, str(fault)) == (self._refused.hash, str(self._refused.fault))
+        ):
+            return False  # tried again, and nothing has changed
         self._refused = Refused(fault, hash, time.time())
         self._telemetry.policy_refused()
         log.error(

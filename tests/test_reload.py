@@ -173,6 +173,26 @@ def test_a_secret_that_is_missing_refuses_the_whole_policy(
     play(file, script)
 
 
+def test_a_secret_that_is_mounted_later_is_waited_for(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A cluster mounts the secret and the policy that names it at different times."""
+    key = file.with_name("token")
+
+    async def script(running: Running) -> None:
+        auth = f"    auth: {{bearer: {{file: {key}}}}}\nnetworks:"
+        file.write_text(policy(host="second").replace("networks:", auth))
+        while not (await running.state())["refused"]:
+            await asyncio.sleep(0.01)
+        await running.after_a_look()
+        key.write_text("a-token-of-some-length")
+        await running.until(version=2, refused=None)
+        await running.settle(1)
+        assert running.asked == ["second"]
+
+    with caplog.at_level(logging.ERROR):
+        play(file, script)
+    assert caplog.text.count("policy refused, the one in force stays") == 1
+
+
 def test_the_symlink_swap_of_a_config_map_is_seen(tmp_path: Path) -> None:
     """Kubernetes: policy.yaml → ..data/policy.yaml, ..data → a directory with the time in its name."""
 

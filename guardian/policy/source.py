@@ -107,8 +107,8 @@ class PolicyFile:
         looked: State | None = None
         while True:
             state = await asyncio.to_thread(self._state)
-            if state != looked or self._may_have_ticked(state):
-                if looked != state:
+            if state != looked or self._may_have_ticked(state) or not self.judged:
+                if state != looked:
                     state = await self._calm(state)
                 looked, found = state, await asyncio.to_thread(self.hash)
                 if found != self.judged:
