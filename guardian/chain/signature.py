@@ -1,16 +1,16 @@
 """Whether an EIP-3009 authorization was signed by its payer.
 
 EIP-712 recovery by eth_account (0.1 ms by coincurve, 7 ms where Python has no build of it); where that
-gives another address and the payer has code, ERC-1271 by a call. An ERC-6492 signature (of a wallet not yet
-deployed) is not proven here. An answer False means not proven; an endpoint that fails raises
-ChainUnavailable.
+gives another address and the payer has code, ERC-1271 by a call. An ERC-6492 signature (of a wallet that was
+not deployed when it signed) is proven once the wallet is there, by the signature that it wraps: the payment
+itself deploys it. An answer False means not proven; an endpoint that fails raises ChainUnavailable.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
-from eth_abi.abi import encode
-from eth_abi.exceptions import EncodingError
+from eth_abi.abi import decode, encode
+from eth_abi.exceptions import DecodingError, EncodingError
 from eth_account import Account
 from eth_account.messages import SignableMessage, encode_typed_data
 from eth_keys.exceptions import BadSignature
@@ -63,14 +63,14 @@ async def signed_by_payer(
     the payer may be a contract and no endpoint answers.
     """
     found = signature.lower().removeprefix("0x")
-    if not found or is_counterfactual(found):
-        return False
     message = typed_data(authorization)
-    if message is None:
+    if not found or message is None:
         return False
-    if _recovers(message, found, authorization.payer):
+    if is_counterfactual(found):
+        found = _wrapped(found)
+    elif _recovers(message, found, authorization.payer):
         return True
-    if endpoints is None:
+    if not found or endpoints is None:
         return False
     return await endpoints.first(lambda endpoint: _contract_accepts(endpoint, message, found, authorization))
 
@@ -126,6 +126,16 @@ def _recovers(message: SignableMessage, signature: str, payer: Address) -> bool:
     except (ValueError, TypeError, BadSignature, ValidationError):
         return False
     return str(found).lower() == payer.lower()
+
+
+def _wrapped(signature: str) -> str:
+    """What an ERC-6492 signature wraps, for a wallet that is deployed by now; "" where it wraps nothing."""
+    try:
+        raw = bytes.fromhex(signature)[: -len(ERC6492_SUFFIX) // 2]
+        _, _, inner = decode(["address", "bytes", "bytes"], raw)
+    except (ValueError, DecodingError, OverflowError):
+        return ""
+    return bytes(inner).hex()
 
 
 async def _contract_accepts(

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 from eth_account import Account
 
 from guardian.chain.rpc import Endpoints
@@ -38,9 +39,10 @@ def signature(authorization: Authorization = AUTHORIZATION) -> str:
 class Wallets(Node):
     """A node on which every address is a contract wallet that gives the same answer."""
 
-    def __init__(self, answer: str, code: str = "0x60") -> None:
-        super().__init__()
+    def __init__(self, answer: str, code: str = "0x60", chain_id: int = 8453) -> None:
+        super().__init__(chain_id=chain_id)
         self.answer, self.code = answer, code
+        self.heard = ""
 
     def eth_getCode(self, address: str, block: str) -> str:
         return self.code
@@ -48,6 +50,7 @@ class Wallets(Node):
     def eth_call(self, call: dict[str, Any], block: str) -> str:
         if not self.answer:
             raise LookupError("execution reverted")
+        self.heard = call["data"]
         return self.answer
 
 
@@ -119,8 +122,25 @@ def test_an_address_without_code_has_no_wallets_word() -> None:
     assert not asked(Wallets("0x" + ERC1271_MAGIC + "0" * 56, code="0x"))
 
 
-def test_a_counterfactual_wallets_signature_is_not_proven_here() -> None:
-    assert not asked(Wallets("0x" + ERC1271_MAGIC + "0" * 56), signed="0x12" + "6492" * 16)
+def counterfactual(inner: bytes) -> str:
+    """An ERC-6492 signature: factory, its calldata, and what the wallet itself understands."""
+    return "0x" + encode(["address", "bytes", "bytes"], [SHOP, b"deploy", inner]).hex() + "6492" * 16
+
+
+def test_a_counterfactual_wallet_that_is_deployed_by_now_is_asked_about_what_it_signed_itself() -> None:
+    node = Wallets("0x" + ERC1271_MAGIC + "0" * 56)
+    assert asked(node, signed=counterfactual(b"\xab" * 70))
+    assert ("ab" * 70) in node.heard
+    assert "6492" not in node.heard
+
+
+def test_a_counterfactual_wallet_that_is_not_there_yet_has_proven_nothing() -> None:
+    assert not asked(Wallets("0x" + ERC1271_MAGIC + "0" * 56, code="0x"), signed=counterfactual(b"\xab" * 70))
+
+
+@pytest.mark.parametrize("inside", ["", "12", "zz", "ff" * 96, "00" * 96])
+def test_what_wraps_no_signature_is_none(inside: str) -> None:
+    assert not asked(Wallets("0x" + ERC1271_MAGIC + "0" * 56), signed="0x" + inside + "6492" * 16)
 
 
 def test_without_an_answering_node_nothing_is_said_of_a_wallet() -> None:
