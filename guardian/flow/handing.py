@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 
-from guardian.errors import StoreUnavailable
+from guardian.errors import ChainUnavailable, StoreUnavailable
 from guardian.flow import answers
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Call, Parts
@@ -56,26 +56,40 @@ class Handing:
         return _AloneHere(live.handing_out) if self._replicas.alone else self._alone_everywhere(live)
 
     async def _hand_out(self, live: Live, payment: Payment, call: Call) -> None:
-        """The success, to exactly one caller with a proven signature."""
+        """The success, to exactly one caller with a proven signature. That is looked at first: a node may
+        take longer than the lease by which the other replicas are kept away."""
         try:
+            proven = live.handed_out or await self._signatures.proven(live.record, payment)
             async with self.alone_with(live) as alone:
-                await self._hand_out_alone(live, payment, call, alone)
+                await self._hand_out_alone(live, payment, call, alone=alone, proven=proven)
+        except ChainUnavailable:  # nothing speaks against it: it may come again
+            await self._not_known(live, call, "no node can tell whose signature it is")
         except StoreUnavailable:  # who else may have it is not known, and it may have been sent
             await self._not_known(live, call, "the store is away")
 
-    async def _hand_out_alone(self, live: Live, payment: Payment, call: Call, alone: bool) -> None:
+    async def _hand_out_alone(
+        self, live: Live, payment: Payment, call: Call, *, alone: bool, proven: bool
+    ) -> None:
         if alone and not (live.paid or live.handed_out):  # taken up meanwhile, and in doubt there
             return await self._not_known(live, call, "another replica has it in doubt")
         if not pays_for(live.record, payment):  # begun again meanwhile, with other terms
             return await self.refuse_as_taken(live, call)
-        if not alone or live.handed_out or not await self._signatures.proven(live.record, payment):
+        if not alone or live.handed_out:
             self._parts.telemetry.duplicate(live.record.network)
             await call.answer(200, (), answers.duplicate(live.record))
-            return
-        if await call.answer(200, live.reply_headers, answers.success(live.record, live.reply_body)):
+        elif not proven:
+            await self._unproven(live, call)
+        elif await call.answer(200, live.reply_headers, answers.success(live.record, live.reply_body)):
             await self.delivered(live)
         else:
             await self._left(live)
+
+    async def _unproven(self, live: Live, call: Call) -> None:
+        """Paid, and nothing shows that this caller's payload is the payer's: it gets nothing, and the payment
+        is listed as one that nobody got unless somebody else waits for it."""
+        await call.answer(200, (), answers.unproven(live.record))
+        if live.attended <= 1:
+            await self._told(live, AnswerEvent.TOLD_FAILURE, "the signature is not proven")
 
     async def _not_known(self, live: Live, call: Call, why: str) -> None:
         told = AnswerEvent.TOLD_PENDING if live.record.hint else AnswerEvent.TOLD_FAILURE

@@ -9,16 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from guardian.flow.parts import Call, Generation, Parts, log
-from guardian.flow.signatures import Signatures
+from guardian.flow.signatures import DOMAIN_LIMIT_S, Signatures
 from guardian.policy.checks import CheckPolicy
 from guardian.policy.layers import InForce
 from guardian.policy.rules import Mode
 from guardian.settlement.preflight import Check, Facts, Finding, findings
 from guardian.wire.networks import Domain, dollar_decimals
 from guardian.wire.payment import Method, Payment
-
-DOMAIN_LIMIT_S = 1.0
-"""A caller waits no longer for a token's own word; it is asked once per token."""
 
 MAX_ASKED = 4096
 """Tokens whose contracts were asked on the side; a caller may not fill the memory by naming more."""

@@ -142,11 +142,15 @@ class Purchases:
         await live.answered(AnswerEvent.TOLD_PENDING, "an earlier payment of this purchase is open")
 
     async def _paid_by(self, live: Live, first: Live, payment: Payment, call: Call) -> bool:
-        """Hand out the first payment's success; only to whoever holds the payer's key."""
+        """Hand out the first payment's success; only to whoever holds the payer's key, which is looked at
+        before the lease of who hands it out begins: it may take longer."""
+        if first.handed_out or not first.paid:
+            return False
+        proven = await self._signatures.proven_anew(payment, call)
         async with self._flow.handing.alone_with(first) as alone:
             if not alone or first.handed_out or not first.paid:
                 return False
-            if not await self._signatures.proven_anew(payment, call):
+            if not proven:
                 await call.answer(200, (), answers.unproven(live.record))
                 await live.answered(AnswerEvent.TOLD_FAILURE, "the signature is not proven")
                 return True

@@ -22,6 +22,9 @@ from guardian.wire.reply import read_verify_reply
 REMEMBERED = 100_000
 """Authorizations remembered between /verify and /settle; some 20 MB, and minutes of heavy load."""
 
+DOMAIN_LIMIT_S = 1.0
+"""How long a caller waits for the token's word on its domain; it is asked once per token."""
+
 VERIFY_TIMEOUT_S = 10.0
 """A /verify is a few reads of a node; SDK facilitators answer within a second."""
 
@@ -67,12 +70,13 @@ class Signatures:
         return min(max(network.post_sign_delay_s - age_s, 0.0), network.post_sign_delay_s)
 
     async def proven(self, record: Settlement, payment: Payment) -> bool:
-        """The payer made this signature: vouched for, or recovered here."""
+        """The payer made this signature: vouched for, or recovered here. Raises ChainUnavailable where only
+        a node could tell and none answers: then nothing is said against it."""
         if self.vouched(payment) or (record.vouched and record.signature_hash == payment.signature_hash):
             return True
         if not record.watched and record.signature_hash == payment.signature_hash:
             return True  # no chain evidence is used for it: only the facilitator's own success
-        return await self.recovered(payment)
+        return await self._is_payers(payment)
 
     async def proven_anew(self, payment: Payment, call: Call) -> bool:
         """The payer signed this payload, by recovery or by a facilitator's /verify of it."""
@@ -93,17 +97,37 @@ class Signatures:
     async def recovered(self, payment: Payment, domain: Domain | None = None) -> bool:
         """The EIP-3009 signature is the payer's, by EIP-712 or ERC-1271; False where unprovable.
 
-        domain: the one to try instead of the one that `extra` names.
+        domain: the only one to try, instead of the one that `extra` names and the token's own.
         """
+        try:
+            return await self._is_payers(payment, domain)
+        except ChainUnavailable:
+            return False
+
+    async def _is_payers(self, payment: Payment, domain: Domain | None = None) -> bool:
         watcher = self._parts.watchers.get(payment.network)
         if payment.method is not Method.EIP3009 or watcher is None:
             return False
-        try:
-            return await signed_by_payer(
-                authorization_of(payment, domain), payment.signature, watcher.endpoints
-            )
-        except ChainUnavailable:
+        told = authorization_of(payment, domain)
+        if await signed_by_payer(told, payment.signature, watcher.endpoints):
+            return True
+        if domain is not None:
             return False
+        # Facilitators that know a token settle by its own domain, whatever a seller says of it.
+        own = await own_domain(self._parts, payment, self._parts.policy.network(payment.network))
+        if own is None or (other := authorization_of(payment, own)) == told:
+            return False
+        return await signed_by_payer(other, payment.signature, watcher.endpoints)
+
+
+async def own_domain(parts: Parts, payment: Payment, in_force: InForce) -> Domain | None:
+    """The token's own domain, the contract's word before the table's; None where it is not known whole."""
+    domain = None
+    if payment.network in parts.watchers:
+        domain = await parts.tokens.domain(payment.network, payment.asset, limit_s=DOMAIN_LIMIT_S)
+    token = in_force.tokens.get(payment.asset)
+    domain = domain or (Domain(token.name, token.version) if token and token.name else None)
+    return domain if domain and domain.version is not None and domain.whole else None
 
 
 def authorization_of(payment: Payment, domain: Domain | None) -> Authorization:

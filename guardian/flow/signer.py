@@ -13,15 +13,14 @@ from typing import Final
 from guardian.chain.signature import is_contract, is_counterfactual, is_of_a_key, signed_by_payer
 from guardian.errors import BadPayment, ChainUnavailable
 from guardian.flow.parts import Parts
-from guardian.flow.signatures import authorization_of
+from guardian.flow.signatures import authorization_of, own_domain
 from guardian.policy.layers import InForce
 from guardian.settlement.preflight import short
 from guardian.settlement.record import Settlement
-from guardian.wire.networks import Domain
 from guardian.wire.payment import Method, Payment
 
 ASK_LIMIT_S: Final = 1.0
-"""How long a caller waits for each of two things: the token's word on its domain, and the payer's code."""
+"""How long a caller waits for the payer's code."""
 
 REMEMBERED: Final = 10_000
 """Payments that passed: one that waits, or could not be sent, comes here again."""
@@ -67,19 +66,11 @@ class Signer:
         told = replace(authorization_of(payment, None), asset=payment.domain_contract or payment.asset)
         if await signed_by_payer(told, payment.signature):
             return False
-        domain = await self._domain(payment, in_force)
-        if domain is None or domain.version is None or not domain.whole:
+        domain = await own_domain(self._parts, payment, in_force)
+        if domain is None:
             return False
         own = authorization_of(payment, domain)
         return own == told or not await signed_by_payer(own, payment.signature)
-
-    async def _domain(self, payment: Payment, in_force: InForce) -> Domain | None:
-        """The contract's word goes before the table's."""
-        domain = None
-        if payment.network in self._parts.watchers:
-            domain = await self._parts.tokens.domain(payment.network, payment.asset, limit_s=ASK_LIMIT_S)
-        token = in_force.tokens.get(payment.asset)
-        return domain or (Domain(token.name, token.version) if token and token.name else None)
 
     async def _has_code(self, payment: Payment) -> bool | None:
         """Whether the payer is a contract; None where nobody can tell."""

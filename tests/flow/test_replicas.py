@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import httpx
 import pytest
 
 from guardian.app import Guardian, build
+from guardian.chain.rpc import Endpoints
+from guardian.chain.signature import ERC1271_MAGIC
 from guardian.chain.target import Paid, Unused
+from guardian.chain.wires import Call
 from guardian.facilitator.circuit import CircuitKey
 from guardian.flow import replicas, settle
 from guardian.flow.orphans import Orphans
@@ -19,8 +22,10 @@ from guardian.sandbox.redis_server import RedisServer, redis_command
 from guardian.settlement.record import after_answer
 from guardian.settlement.states import Answer, AnswerEvent, Money
 from guardian.store.open import open_store
+from tests.chain.test_signature import Wallets
 from tests.flow.scene import (
     NETWORK,
+    STRANGER,
     TX,
     Caller,
     ScriptedWatcher,
@@ -431,3 +436,36 @@ def test_a_list_that_was_read_before_the_answer_sends_nothing_again(url: str) ->
     pair = Pair(url, going_on)
     pair.going_on = going_on  # type: ignore[attr-defined]
     pair.play(script)
+
+
+class SlowWallets(Wallets):
+    """A node that takes its time over what a contract wallet says."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("0x" + ERC1271_MAGIC + "0" * 56, chain_id=84532)
+        self.seconds = seconds
+
+    async def __call__(self, calls: Sequence[Call]) -> list[dict[str, Any]]:
+        if any(call.method == "eth_getCode" for call in calls):
+            await asyncio.sleep(self.seconds)
+        return await super().__call__(calls)
+
+
+def test_a_node_that_is_slower_than_a_lease_gives_no_second_delivery(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "ALONE_S", 0.4)
+
+    async def script(pair: Pair) -> None:
+        body = signed_payment(key=STRANGER)  # of a contract wallet's owner
+        for replica, seconds in ((pair.leader, 1.2), (pair.other, 0.0)):
+            wires = [("n", SlowWallets(seconds))]
+            replica.chain.endpoints = Endpoints(NETWORK, [], wires=wires)  # type: ignore[assignment]
+        waiting = [asyncio.create_task(one.settle(body)) for one in (pair.leader, pair.other)]
+        await pair.until(lambda: pair.leader.chain.targets)
+        await pair.until_record(lambda record: record.money is Money.POLLING)
+        pair.leader.chain.say(Paid(TX, 7, 1))
+        heard = [caller.heard["success"] for caller in await asyncio.gather(*waiting)]
+        assert sorted(heard) == [False, True]
+
+    Pair(url, LOST).play(script)

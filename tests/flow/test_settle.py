@@ -7,11 +7,25 @@ from typing import Any
 import httpx
 import pytest
 
+from guardian.chain.rpc import Endpoints
+from guardian.chain.signature import ERC1271_MAGIC
 from guardian.chain.target import Cancelled, Expired, Mismatch, Paid, Reverted, Seen, Unused
 from guardian.errors import BadPayment, StoreUnavailable
 from guardian.settlement.states import Answer, Money
 from guardian.store.memory import MemoryStore
-from tests.flow.scene import OTHER_TX, PAYER, STRANGER, TX, Caller, Scene, refused, settled, signed_payment
+from tests.chain.test_signature import Wallets
+from tests.flow.scene import (
+    NETWORK,
+    OTHER_TX,
+    PAYER,
+    STRANGER,
+    TX,
+    Caller,
+    Scene,
+    refused,
+    settled,
+    signed_payment,
+)
 
 LOST = httpx.ReadTimeout("no reply")
 
@@ -355,7 +369,40 @@ def test_someone_without_the_signature_gets_nothing_of_a_payment_seen_on_chain()
         scene.chain.say(Paid(TX, 4, 1))
         await waiting
         thief: Caller = _
-        assert thief.heard["errorReason"] == "duplicate_settlement"
+        assert thief.heard["errorReason"] == "invalid_exact_evm_payload_signature"
+        assert (await scene.record()).orphan  # charged, and nobody got it: a person may look
+
+    Scene(LOST).play(script)
+
+
+def test_who_signed_under_the_tokens_own_domain_gets_the_goods_whatever_the_seller_says_of_it() -> None:
+    async def script(scene: Scene) -> None:
+        body = signed_payment(asked={"extra": {"name": "USD Coin", "version": "2"}})  # type: ignore[dict-item]
+        caller, waiting = scene.calling(body)
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+        assert caller.heard["success"] is True
+
+    Scene(LOST).play(script)
+
+
+def test_while_no_node_can_tell_whose_signature_it_is_the_payment_may_be_asked_for_again() -> None:
+    async def script(scene: Scene) -> None:
+        node = Wallets("0x" + ERC1271_MAGIC + "0" * 56, chain_id=84532)
+        node.down = True
+        scene.chain.endpoints = Endpoints(NETWORK, [], wires=[("n", node)])  # type: ignore[assignment]
+        body = signed_payment(key=STRANGER)  # of a contract wallet's owner
+        caller, waiting = scene.calling(body)
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+        assert (caller.heard["errorReason"], caller.heard["transaction"]) == ("settlement_pending", TX)
+        assert (await scene.record()).orphan
+        node.down = False
+        scene.chain.endpoints = Endpoints(NETWORK, [], wires=[("n", node)])  # type: ignore[assignment]
+        assert (await scene.settle(body)).heard["success"] is True
+        await scene.chain.endpoints.close()  # type: ignore[attr-defined]
 
     Scene(LOST).play(script)
 
