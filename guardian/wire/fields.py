@@ -74,6 +74,15 @@ def refuse_twins(parent: Json, path: str) -> None:
         seen.add(key.casefold())
 
 
+def refuse_misspelt(parent: Json, names: frozenset[str], path: str) -> None:
+    """Raise BadPayment for a key that is one of these names in another case: what is passed over here, a
+    decoder that does not look at case settles."""
+    for key in parent.keys() - names:
+        meant = next((name for name in names if name.casefold() == key.casefold()), None)
+        if meant is not None:
+            raise BadPayment(_dotted(path, key), "a key in another case", f"write it as {meant}")
+
+
 def object_at(parent: Json, key: str, path: str) -> Json:
     value = parent.get(key)
     if type(value) is not dict:

@@ -20,6 +20,7 @@ from guardian.wire.fields import (
     found,
     is_address,
     object_at,
+    refuse_misspelt,
     refuse_twins,
     uint_at,
     uint_of,
@@ -31,6 +32,11 @@ PAYLOAD = "paymentPayload.payload."
 MAX_SIGNATURE_CHARS = 64 * 1024
 """A smart wallet's signature carries its deployment: some kB of hex."""
 
+
+_SHAPES = ("authorization", "permit2Authorization", "delegationManager")
+_TELLING = frozenset((*_SHAPES, "transaction", "type", "signature"))
+"""What tells one payload from another. Overlooked, the same authorization would be an opaque payment as well,
+and a facilitator that remembers what it settled would let both buy."""
 
 _NO_ADDRESS = Address("")
 _NO_NONCE = Nonce("")
@@ -64,6 +70,8 @@ class Signed(msgspec.Struct):
 def read_signed(network: Network, scheme: str, asset: str, payload: Json) -> Signed:
     """The authorization inside a payload. asset: the one that the requirements name, EVM lower-cased."""
     reader = _READERS.get(scheme)
+    if reader and not payload.keys() <= _TELLING:
+        refuse_misspelt(payload, _TELLING, PAYLOAD[:-1])
     signed = reader(network, asset, payload) if reader else None
     return signed or _opaque(network, scheme, payload)
 
@@ -75,9 +83,7 @@ def is_evm(network: str) -> bool:
 def _exact(network: Network, asset: str, payload: Json) -> Signed | None:
     if network.startswith("solana:"):
         return _svm(network, payload)
-    shapes = [
-        name for name in ("authorization", "permit2Authorization", "delegationManager") if name in payload
-    ]
+    shapes = [name for name in _SHAPES if name in payload]
     if len(shapes) > 1:
         raise BadPayment(PAYLOAD + shapes[1], f"a second authorization beside {shapes[0]}", "send one")
     if not shapes or not _may_be_evm(network, payload, shapes[0]):

@@ -212,7 +212,12 @@ def _amount(terms: Json, *, strict: bool) -> int:
     """v2 says `amount`, v1 `maxAmountRequired`; 0 where a scheme that we do not know names none."""
     key = "amount" if "amount" in terms or "maxAmountRequired" not in terms else "maxAmountRequired"
     if strict:
-        return uint_at(terms, key, "paymentRequirements.")
+        amount = uint_at(terms, key, "paymentRequirements.")
+        exact = terms["scheme"] == "exact"  # of `upto` one may be the ceiling
+        if exact and "maxAmountRequired" in terms and uint_of(terms["maxAmountRequired"]) != amount:
+            cure = "say the same amount in both, or only the one of your protocol's version"
+            raise BadPayment("paymentRequirements.maxAmountRequired", found(terms["maxAmountRequired"]), cure)
+        return amount
     return uint_of(terms.get(key)) or 0
 
 

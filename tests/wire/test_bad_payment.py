@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from wire_bodies import (
     NONCE,
     SIGNATURE,
+    SOLANA,
     batch,
     eip3009,
     permit2,
+    requirements,
     sent,
     solana_message,
     solana_transaction,
@@ -167,6 +169,28 @@ def test_second_payment_in_one_body_is_refused(where: str):
     body = sent(v2())
     assert refused(b'{"' + where.encode() + b'":{},' + body[1:]).field == where
     assert refused(b'{"' + where.upper().encode() + b'":{},' + body[1:]).field.endswith(where)
+
+
+@pytest.mark.parametrize(
+    ("payload", "terms"),
+    [
+        ({"Authorization": eip3009()["authorization"], "signature": SIGNATURE}, {}),
+        ({"AUTHORIZATION": eip3009()["authorization"], "signature": SIGNATURE}, {"network": "base"}),
+        ({"permit2authorization": permit2()["permit2Authorization"], "signature": SIGNATURE}, {}),
+        ({"Transaction": "AAAA"}, {"network": SOLANA}),
+        ({**batch("deposit"), "type": None, "Type": "deposit"}, {"scheme": "batch-settlement"}),
+        ({"Type": "deposit"}, {"scheme": "batch-settlement"}),
+    ],
+)
+def test_what_tells_one_payment_from_another_has_one_spelling(payload: dict[str, Any], terms: dict[str, Any]):
+    assert "case" in refused(sent(v2(payload, **terms))).found
+
+
+def test_two_amounts_that_differ_are_refused():
+    terms = requirements(maxAmountRequired="9999")
+    body = v2() | {"paymentRequirements": terms}
+    assert refused(sent(body)).field == REQ + "maxAmountRequired"
+    assert read_payment(sent(v2(maxAmountRequired="10000"))).amount == 10000
 
 
 def test_repeated_keys_in_extensions_pass():
