@@ -14,9 +14,14 @@ from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Generation, Parts
 from guardian.flow.watch import Watch
 from guardian.policy.layers import InForce
-from guardian.settlement.classify import Operation, Outcome, classify_not_sent
+from guardian.settlement.classify import Operation, Outcome, Verdict, classify_not_sent
+from guardian.settlement.record import Settlement
 from guardian.settlement.states import MoneyEvent
+from guardian.wire.fields import is_address
+from guardian.wire.identity import is_evm
 from guardian.wire.names import TxHash
+from guardian.wire.networks import network_of
+from guardian.wire.reply import read_settle_reply
 from guardian.wire.stripped import stripped
 
 MARGIN_S = 6.0
@@ -98,6 +103,8 @@ class Sender:
             "message": f"{verdict.message} {verdict.cure}".strip(),
         }
         match verdict.outcome:
+            case Outcome.SUCCESS if _is_of_another(live.record, tried):
+                await self._in_doubt(live, verdict, {**facts, "message": "the success names another payment"})
             case Outcome.SUCCESS:
                 await self._reported(live, tried)
             case Outcome.PERMANENT if is_definitive(verdict) and not live.record.tainted:
@@ -105,12 +112,15 @@ class Sender:
             case Outcome.TRANSIENT if is_definitive(verdict) and not live.record.tainted:
                 await live.money(MoneyEvent.NOT_SENT, verdict.rule, **facts, reopens=True)
             case _:
-                # Error dumps print the call's arguments: a 32-byte hex may be the nonce, not a hash.
-                if verdict.transaction and verdict.transaction != live.record.nonce:
-                    facts["hint"] = TxHash(verdict.transaction)
-                if not await live.money(MoneyEvent.DOUBT, verdict.rule, tainted=True, **facts):
-                    await live.fact("replied", verdict.rule, **facts)
-                self._watch.begin(live)
+                await self._in_doubt(live, verdict, facts)
+
+    async def _in_doubt(self, live: Live, verdict: Verdict, facts: dict[str, object]) -> None:
+        # Error dumps print the call's arguments: a 32-byte hex may be the nonce, not a hash.
+        if verdict.transaction and verdict.transaction != live.record.nonce:
+            facts["hint"] = TxHash(verdict.transaction)
+        if not await live.money(MoneyEvent.DOUBT, verdict.rule, tainted=True, **facts):
+            await live.fact("replied", verdict.rule, **facts)
+        self._watch.begin(live)
 
     async def _reported(self, live: Live, tried: Tried) -> None:
         """A success is kept; after a doubt on a watched network it is only a hint (law 3)."""
@@ -130,3 +140,15 @@ class Sender:
             if not live.kept(**report):  # never sent again: no reason to keep the signature
                 await live.money(MoneyEvent.REPORTED_PAID, **report, body=stripped(live.record.body))
         self._watch.begin(live)
+
+
+def _is_of_another(record: Settlement, tried: Tried) -> bool:
+    """A success for another payer or another chain is no word about this payment; where the chain can be
+    asked, it is (law 8). Names that are no address or chain id say nothing."""
+    if not record.watched or tried.reply is None:
+        return False
+    said = read_settle_reply(tried.reply.status, tried.reply.body)
+    if is_address(said.payer) and said.payer.lower() != record.payer:
+        return True
+    network = network_of(said.network)
+    return network is not None and is_evm(network) and network != record.network

@@ -275,6 +275,35 @@ def test_a_success_that_the_chain_denies_is_found_unpaid() -> None:
     Scene(settled()).play(script)
 
 
+@pytest.mark.parametrize(
+    "other", [{"payer": STRANGER.address}, {"network": "eip155:1"}, {"network": "base"}], ids=str
+)
+def test_a_success_for_another_payment_sells_nothing_until_the_chain_has_spoken(
+    other: dict[str, str],
+) -> None:
+    async def script(scene: Scene) -> None:
+        caller, waiting = scene.calling(signed_payment())
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        scene.chain.say(Paid(OTHER_TX, 4, 1))
+        await waiting
+        assert (caller.heard["success"], caller.heard["transaction"]) == (True, OTHER_TX)
+        assert (caller.heard["payer"], caller.heard["network"]) == (PAYER.address.lower(), NETWORK)
+
+    Scene(httpx.Response(200, json={**json.loads(settled().content), **other})).play(script)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [{"payer": PAYER.address}, {"payer": ""}, {"network": "base-sepolia"}, {"network": "Base test"}],
+    ids=str,
+)
+def test_other_names_of_the_same_are_no_other_payment(same: dict[str, str]) -> None:
+    async def script(scene: Scene) -> None:
+        assert (await scene.settle(signed_payment())).heard["success"] is True
+
+    Scene(httpx.Response(200, json={**json.loads(settled().content), **same})).play(script)
+
+
 def test_a_success_without_a_hash_gets_the_chains() -> None:
     async def script(scene: Scene) -> None:
         caller, waiting = scene.calling(signed_payment())
