@@ -18,7 +18,7 @@ from guardian.flow.demands import Demands
 from guardian.flow.live import Live
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts
-from guardian.flow.present import receipt_hash
+from guardian.flow.present import MOVED, is_elsewhere, receipt_hash
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
 from guardian.flow.signatures import Signatures
@@ -122,11 +122,17 @@ class BuyFlow:
         if live.record.paid_by:
             await exchange.answer(answers.bound(live.record))
             return
-        if live.record.purchase != fresh.purchase or live.record.plane != AGENT or buying.over:
+        follows = live.record.reason == MOVED and live.record.purchase != fresh.purchase
+        if live.record.purchase != fresh.purchase and not follows:
+            return await self._passes(exchange, live.record)
+        if live.record.plane != AGENT or buying.over:
             return await self._passes(exchange, live.record)
         if live.record.signature_hash != payment.signature_hash and not await self._proven(payment):
             return await self._passes(exchange, live.record)
-        while live.record.money is Money.IDLE and (first := await self._before(live.record)):
+        if follows:
+            await buying.follow(fresh)
+            self.buys.open.put(live.record)
+        while (follows or live.record.money is Money.IDLE) and (first := await self._before(live.record)):
             if not await self._proven(payment):
                 await live.money(MoneyEvent.NOT_SENT, "its signature is not proven", reopens=True)
                 await exchange.answer(answers.unproven(first))
@@ -237,7 +243,7 @@ class BuyFlow:
         except ReplyLost as fault:
             await buying.surely(functools.partial(live.money, MoneyEvent.DOUBT, str(fault), tainted=True))
             raise
-        if handed:
+        if handed and not is_elsewhere(reply):
             return await buying.delivered(None, *receipt_hash(reply))
         doubt = functools.partial(live.money, MoneyEvent.DOUBT, f"http {reply.status}", tainted=True)
         await buying.surely(doubt, functools.partial(live.answered, AnswerEvent.TOLD_FAILURE))

@@ -16,10 +16,21 @@ from guardian.flow.heard import Heard
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts
-from guardian.flow.present import Pace, Said, copied, is_goods, kept_goods, receipt_hash, said
+from guardian.flow.present import (
+    MOVED,
+    Pace,
+    Said,
+    copied,
+    is_elsewhere,
+    is_goods,
+    kept_goods,
+    receipt_hash,
+    said,
+)
 from guardian.flow.sealing import Sealing
 from guardian.flow.watch import Watch
 from guardian.policy.layers import InForce
+from guardian.settlement.record import Settlement
 from guardian.settlement.states import UNPAID, AnswerEvent, Money, MoneyEvent
 from guardian.upstream.reply import Reply
 
@@ -98,13 +109,17 @@ class Buying:
         """Ask the seller once; True when the caller was given the goods. own: it is this caller's own
         payment, which goes as it came; other: a payment of its own that this one is used in place of.
         Raises NotSent where this was the first time, and ReplyLost where the caller saw the answer break."""
-        self.may_send, goods = False, False
+        self.may_send, goods, moved = False, False, False
         began = asyncio.get_running_loop().time()
         try:
             async with self._looked_after(exchange, in_force.confirmation_time_s):
                 reply = await exchange.ask(None if own else self._headers(exchange))
-                goods = await is_goods(reply, exchange.method)
-                self.said = Said(reply.status) if goods else await said(reply)
+                moved = is_elsewhere(reply)
+                goods = not moved and await is_goods(reply, exchange.method)
+                if moved:
+                    self.said = Said(reply.status, MOVED)
+                else:
+                    self.said = Said(reply.status) if goods else await said(reply)
             if not goods:
                 self._heard(exchange, f"http {reply.status}", self.said)
         except NotSent as fault:
@@ -120,8 +135,33 @@ class Buying:
             self.pace.after(began, in_force.block_time_s)
         if goods:
             return await self._hand_on(exchange, reply, other)
+        if moved:
+            return await self._send_on(exchange, reply, other)
         await self._doubt(f"http {self.said.status}" if self.said.status else self.said.reason)
         return False
+
+    async def _send_on(self, exchange: PaidExchange, reply: Reply, other: Live | None) -> bool:
+        """The caller learns where to go, and takes the payment along. The seller may have taken it all the
+        same, so it is in doubt, and listed if it was and nobody comes for it."""
+        await self._doubt(f"http {reply.status}")
+        told = AnswerEvent.LEFT
+        try:
+            if await exchange.answer(reply):
+                told = AnswerEvent.TOLD_PENDING
+        finally:
+            await self.surely(functools.partial(self.live.answered, told, "sent on"))
+            if other is not None:
+                never = functools.partial(other.money, MoneyEvent.NOT_SENT, "sent on", reopens=True)
+                await self.surely(never, functools.partial(other.answered, told))
+        return True
+
+    async def follow(self, fresh: Settlement) -> None:
+        """It was sent on, and comes to where it is taken: from now on it pays for this request. Raises
+        StoreUnavailable."""
+        facts = ("purchase", "resource", "verb", "request_hash", "body")
+        changes = {fact: getattr(fresh, fact) for fact in facts}
+        await self.live.fact("sent_on", fresh.resource, reason="", **changes)
+        self.pace = Pace()
 
     def _heard(self, exchange: PaidExchange, note: str, said: Said) -> None:
         """To be written with what follows from it."""

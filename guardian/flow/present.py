@@ -24,6 +24,12 @@ LEAST_PAUSE_S, FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0, 10.0
 BEGUN_BYTES = 16 * 1024
 """Of a refusal that is too long to be kept: for its evidence."""
 
+MOVED = "moved"
+"""Why a payment is in doubt whose seller has sent it on to another address."""
+
+_MOVED = (301, 302, 307, 308)
+"""303 is none: by it a seller says that it has done what was asked."""
+
 _HASH = re.compile(r"0x[0-9a-f]{64}")
 _BODY_DUE = (200, 203, 206)
 """A success with another status says all with its head."""
@@ -70,6 +76,12 @@ class Pace:
         first_s = min(max(block_time_s / 2, LEAST_PAUSE_S), FIRST_PAUSE_S)
         self.next_at = began + min(first_s * 2.0 ** min(self.asked, 10), LONGEST_PAUSE_S)
         self.asked += 1
+
+
+def is_elsewhere(reply: Reply) -> bool:
+    """Whether the seller sends its caller on and does not say that it was paid: a slash too few, http in the
+    place of https. Nothing was delivered; the payment goes along to where it is taken."""
+    return reply.status in _MOVED and not receipt_hash(reply)[0]
 
 
 async def is_goods(reply: Reply, method: str) -> bool:

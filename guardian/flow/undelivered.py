@@ -27,12 +27,12 @@ class Undelivered:
         known = self._records.get(record.key)
         if known is not None and known.version > record.version:
             return
+        if known is not None:
+            self._drop(known)  # it may have been sent on to another request
         if _is_open(record):
             self._records[record.key] = msgspec.structs.replace(record, body=b"", events=())
             for name in _names(record):
                 self._by_name.setdefault(name, {})[record.key] = None
-        elif known is not None:
-            self._drop(known)
 
     def of(self, *names: str) -> list[Settlement]:
         """Those of a purchase, by any of its names, oldest first."""

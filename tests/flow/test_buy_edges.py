@@ -1,5 +1,6 @@
 """Whose purchase it is, what is kept for it, and what an operator, a store or a key can do in between."""
 
+import asyncio
 import base64
 import json
 from typing import Any
@@ -14,7 +15,7 @@ from guardian.settlement.states import Answer, Money
 from guardian.store.memory import MemoryStore
 from guardian.upstream.reply import Reply, whole_reply
 from tests.flow.buy_scene import GOODS, URL, Agent, BuyScene, demand, goods, refusal, signed
-from tests.flow.scene import TX, USDC, signed_payment
+from tests.flow.scene import NETWORK, TX, USDC, signed_payment
 
 SHORT: Any = {"hold_s": 0.1, "hold_without_hash_s": 0.2}
 
@@ -390,3 +391,83 @@ def test_a_v1_payment_in_doubt_stands_before_others_also_where_what_is_kept_cann
         patch.setattr("tests.flow.scene.time.time", lambda: 2e9)
         BuyScene(refusal, store=store, sealing=Sealing([b"k" * 32]), **SHORT).play(first)
         BuyScene(refusal, store=store, sealing=sealing, **SHORT).play(later)
+
+
+def sent_on(status: int = 307, **receipt: Any) -> Reply:
+    """A seller that wants the slash at the end of its path."""
+    reply = goods(b"", status, **receipt)
+    reply.headers = [*reply.headers, (b"location", b"/shop/weather/")]
+    return reply
+
+
+async def following(scene: BuyScene, nonce: int) -> tuple[Agent, "asyncio.Task[None]"]:
+    """An agent that goes to where it is sent, with the payment that it has signed."""
+    first = await scene.buy(signed(nonce))
+    assert (first.status, dict(first.heard[0].headers)[b"location"]) == (307, b"/shop/weather/")
+    agent = scene.agent(signed(nonce))
+    agent.url = f"{URL}/"
+    return agent, asyncio.get_running_loop().create_task(scene.flow.handle(agent))
+
+
+def test_a_payment_that_is_sent_on_is_guarded_where_it_is_taken() -> None:
+    async def script(scene: BuyScene) -> None:
+        agent, waiting = await following(scene, 1)
+        await scene.until(lambda: len(scene.presented) >= 3)
+        assert not agent.heard  # the seller's 402 would have it sign again
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+        assert (agent.status, agent.said) == (200, GOODS)
+        record = await scene.record()
+        assert (record.money, record.answer) == (Money.CONFIRMED_LATE, Answer.ACCEPTED)
+        assert record.resource == f"{URL}/"
+
+    BuyScene(sent_on(), refusal, refusal, goods).play(script)
+
+
+def test_a_payment_that_was_sent_on_and_never_came_is_listed_if_it_was_taken() -> None:
+    async def script(scene: BuyScene) -> None:
+        assert (await scene.buy(signed())).status == 307
+        scene.chain.say(Paid(TX, 4, 1))
+        assert (await scene.until_record(lambda record: record.chain_proven)).orphan
+
+    BuyScene(sent_on()).play(script)
+
+
+def test_a_new_signature_that_is_sent_on_waits_for_the_one_that_came_before() -> None:
+    async def script(scene: BuyScene) -> None:
+        _, waiting = await following(scene, 1)
+        await waiting  # told that the outcome is not known
+        agent, waiting = await following(scene, 2)
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+        assert (agent.status, agent.said) == (200, GOODS)
+        assert scene.nonces.count(2) == 1  # where it was sent on, and nowhere else
+
+    asked: list[int] = []
+
+    def seller() -> Reply:
+        asked.append(1)
+        if len(scene.presented) == 1 or scene.nonces[-1] == 2:
+            return sent_on()
+        return goods() if scene.chain.targets and scene.nonces.count(2) else refusal()
+
+    scene = BuyScene(seller, hold_s=0.3, hold_without_hash_s=0.3)
+    scene.play(script)
+
+
+def test_a_redirection_that_says_it_was_paid_is_the_goods() -> None:
+    async def script(scene: BuyScene) -> None:
+        assert (await scene.buy(signed())).status == 302
+        assert (await scene.record()).answer is Answer.ACCEPTED
+
+    BuyScene(sent_on(302, success=True, transaction=TX, network=NETWORK)).play(script)
+
+
+def test_an_unwatched_payment_that_is_sent_on_is_delivered_where_it_is_taken() -> None:
+    async def script(scene: BuyScene) -> None:
+        agent, waiting = await following(scene, 1)
+        assert (await scene.record()).answer is not Answer.ACCEPTED
+        await waiting
+        assert (agent.said, (await scene.record()).answer) == (GOODS, Answer.ACCEPTED)
+
+    BuyScene(sent_on(), goods, watched=False).play(script)
