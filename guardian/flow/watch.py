@@ -14,6 +14,7 @@ from guardian.chain.target import (
     Finding,
     Mismatch,
     Paid,
+    Proof,
     Reorged,
     Reverted,
     Seen,
@@ -46,7 +47,7 @@ class Watch:
         self._parts = parts
         self._replicas = replicas
         self.send_again: Callable[[Live], None] = lambda live: None
-        self._watched: set[str] = set()
+        self._watched: dict[str, Target] = {}
 
     def begin(self, live: Live) -> None:
         """Watch this authorization until there is proof; again only hands in a newer hash."""
@@ -58,12 +59,12 @@ class Watch:
             self._parts.tasks.spawn(self._polling(live), "polling")
         if not self._replicas.leads(record.network):
             return self._replicas.ask_to_watch(record.key)
-        if record.key in self._watched:
+        known = self._watched.get(record.key)
+        if known is not None and _terms(known) == _terms(record):
             if record.hint:
                 watcher.hint(record.key, record.hint)
             return
-        self._watched.add(record.key)
-        target = Target(
+        self._watched[record.key] = target = Target(
             key=record.key,
             asset=record.asset,
             payer=record.payer,
@@ -75,17 +76,17 @@ class Watch:
             from_block_time=record.created_at,
             urgent=live.in_doubt,
         )
-        watcher.watch(target, functools.partial(self._found, live))
+        watcher.watch(target, functools.partial(self._found, live, target))
 
     def move(self, live: Live) -> None:
         """Go on with the watcher there is now."""
         if live.key in self._watched:
-            self._watched.discard(live.key)
+            self._watched.pop(live.key)
             self.begin(live)
 
     def end(self, live: Live) -> None:
         """Another replica watches this network now."""
-        self._watched.discard(live.key)
+        self._watched.pop(live.key, None)
         if watcher := self._parts.watchers.get(live.record.network):
             watcher.forget(live.key)
 
@@ -97,8 +98,8 @@ class Watch:
         """There is no proof yet and the chain is being asked."""
         return key in self._watched
 
-    def _found(self, live: Live, finding: Finding) -> None:
-        self._parts.tasks.spawn(until_recorded(lambda: self._apply(live, finding)), "finding")
+    def _found(self, live: Live, target: Target, finding: Finding) -> None:
+        self._parts.tasks.spawn(until_recorded(lambda: self._apply(live, target, finding)), "finding")
 
     def unused(self, live: Live, in_mempool: bool) -> None:
         """The replica that watches has seen the nonce unused at a new head."""
@@ -108,7 +109,11 @@ class Watch:
         with contextlib.suppress(StoreUnavailable):  # the next head brings another word
             await self._seen_unused(live, in_mempool)
 
-    async def _apply(self, live: Live, finding: Finding) -> None:
+    async def _apply(self, live: Live, target: Target, finding: Finding) -> None:
+        if isinstance(finding, Proof) and not self._replicas.alone:
+            await live.refresh()
+        if _terms(target) != _terms(live.record):  # refused meanwhile, and begun again with others
+            return self.begin(live)
         self._parts.telemetry.finding(live.record.network, type(finding).__name__.lower())
         match finding:
             case Paid(transaction=transaction, block=block):
@@ -121,7 +126,7 @@ class Watch:
             case Reverted(transaction=transaction):
                 await live.fact("reverted", transaction, hint=live.record.hint)
             case Reorged(transaction=transaction):
-                await self._reorged(live, transaction)
+                await self._reorged(live, target, transaction)
             case Unused(in_mempool=in_mempool):
                 await self._seen_unused(live, in_mempool)
                 if not live.callers:
@@ -131,7 +136,7 @@ class Watch:
         late = live.in_doubt
         if late and await self._settled_before_us(live, block):
             await live.answered(AnswerEvent.DELIVERED, "settled before the guardian saw it")
-        self._watched.discard(live.record.key)
+        self._watched.pop(live.key, None)
         moved = await live.money(
             MoneyEvent.CHAIN_PAID,
             f"block {block}",
@@ -156,9 +161,9 @@ class Watch:
         over = record.answer is Answer.ACCEPTED
         return {"body": b"" if over or not record.body else stripped(record.body)}
 
-    async def _reorged(self, live: Live, transaction: str) -> None:
+    async def _reorged(self, live: Live, target: Target, transaction: str) -> None:
         """What was proven is so no more; the watch goes on, and may prove it again or prove it away."""
-        self._watched.add(live.key)
+        self._watched[live.key] = target
         await live.fact("reorged", transaction, chain_proven=False)
         log.error("a reorganisation has undone a transfer that was told as paid", extra=facts(live))
 
@@ -175,7 +180,7 @@ class Watch:
             return False
 
     async def _unpaid(self, live: Live, proof: Cancelled | Expired | Mismatch) -> None:
-        self._watched.discard(live.record.key)
+        self._watched.pop(live.key, None)
         kind = type(proof).__name__.lower()
         was_paid = live.record.money in PAID
         cause = {} if was_paid else {"message": f"{live.record.message} {UNPAID_BECAUSE[kind]}".strip()}
@@ -224,6 +229,11 @@ class Watch:
         if await live.money(MoneyEvent.RESENT, "the nonce is unused"):
             live.generation = self._parts.generation
             self.send_again(live)
+
+
+def _terms(of: Target | Settlement) -> tuple[object, ...]:
+    """What the chain is asked about: with other terms, the same nonce is another question."""
+    return of.asset, of.pay_to, of.amount, of.valid_before
 
 
 UNPAID_BECAUSE = {

@@ -489,6 +489,34 @@ def test_terms_that_were_refused_bind_nobody(wrong_amount: str) -> None:
     Scene(refused("invalid_exact_evm_payload_authorization_value_mismatch"), settled()).play(script)
 
 
+@pytest.mark.parametrize("anew", [{"amount": 9_000}, {"valid_for_s": 900}], ids=str)
+@pytest.mark.parametrize("old_word", [Mismatch(OTHER_TX, "9000"), Expired(9)], ids=repr)
+def test_what_the_chain_says_of_terms_that_were_refused_is_no_word_on_those_that_followed(
+    anew: dict[str, int], old_word: Any
+) -> None:
+    slow = asyncio.Event()
+
+    async def script(scene: Scene) -> None:
+        _, waiting = scene.calling(signed_payment())
+        await scene.until(lambda: scene.chain.targets)  # its confirmation is overdue
+        (_, told_of_the_first), *_ = scene.chain.targets.values()
+        slow.set()
+        await waiting
+        caller, waiting = scene.calling(signed_payment(**anew))
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        told_of_the_first(old_word)
+        await asyncio.gather(*(t for t in asyncio.all_tasks() if t.get_name() == "finding"))
+        record = await scene.record()
+        assert record.money is Money.POLLING
+        (target, _), *_ = scene.chain.targets.values()
+        assert (target.amount, target.valid_before) == (record.amount, record.valid_before)
+        scene.chain.say(Paid(TX, 4, 1))
+        await waiting
+        assert caller.heard["success"] is True
+
+    Scene((slow, refused("insufficient_funds")), LOST).play(script)
+
+
 def test_a_block_that_was_not_there_yet_is_none_of_before_though_it_is_dated_back() -> None:
     """After a halt a chain catches up with blocks of the time that it missed."""
 
