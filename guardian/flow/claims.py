@@ -12,7 +12,7 @@ from guardian.flow.purchase import Purchases
 from guardian.flow.signatures import Signatures
 from guardian.settlement.record import Settlement, begun
 from guardian.settlement.states import OPEN, Money
-from guardian.wire.payment import Method, Payment
+from guardian.wire.payment import Method
 
 
 class Claims:
@@ -41,7 +41,7 @@ class Claims:
                 await live.refresh()  # attached from a list, whose word may be older than what was told
             if live.record.money in OPEN and not live.headers:
                 live.goes_with(visit.call)
-            if _may_begin_again(live, visit.payment):
+            if _may_begin_again(live, visit):
                 # Idle, so that payments which came since are looked at before it is sent (law 5).
                 await live.restart(msgspec.structs.replace(fresh, money=Money.IDLE))
                 live.driven, live.sent = False, False
@@ -89,13 +89,15 @@ class Claims:
         return begun(fresh, Money.IDLE if waits else Money.PENDING)
 
 
-def _may_begin_again(live: Live, payment: Payment) -> bool:
-    """A failure that was never executed binds neither the payer nor another signature or price."""
-    record = live.record
+def _may_begin_again(live: Live, visit: Visit) -> bool:
+    """A failure that was never executed binds neither the payer nor another signature or price, and what one
+    facilitator refuses is no word of another one that the caller names."""
+    record, payment, only = live.record, visit.payment, visit.call.only
     if record.money is not Money.FAILED or record.tainted or record.chain_proven or live.sending:
         return False
     if record.paid_by:  # bound to an earlier payment for good
         return False
     was = (record.signature_hash, record.pay_to, record.asset, record.amount)
     asked = (payment.signature_hash, payment.pay_to, payment.asset, payment.amount)
-    return record.reopens or was != asked
+    elsewhere = bool(only and record.facilitator) and only != record.facilitator
+    return record.reopens or elsewhere or was != asked

@@ -10,7 +10,7 @@ import pytest
 from guardian.errors import StoreUnavailable
 from guardian.store.memory import MemoryStore
 from tests.edge.edge_stage import RawCaller, Stage, part
-from tests.flow.scene import NETWORK, PAYER, SELLER, TX, settled, signed_payment
+from tests.flow.scene import NETWORK, PAYER, SELLER, TX, refused, settled, signed_payment
 
 TWO = {"one": "http://one/platform/v2/x402", "two": "http://two/api"}
 
@@ -142,6 +142,20 @@ def test_a_named_facilitator_is_the_only_one_asked() -> None:
         stage.replies["settle"] = httpx.ConnectError("refused")
         await http.post("/facilitators/two/settle", content=signed_payment())
         assert stage.paths == ["two/api/settle"]
+
+    Stage(TWO).play(script)
+
+
+def test_what_one_facilitator_refuses_is_no_word_of_another_that_is_named() -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        stage.replies["settle"] = refused("insufficient_funds")
+        for _ in range(2):
+            reply = await http.post("/facilitators/one/settle", content=(body := signed_payment()))
+            assert reply.json()["errorReason"] == "insufficient_funds"
+        stage.replies["settle"] = settled()
+        reply = await http.post("/facilitators/two/settle", content=body)
+        assert reply.json()["success"] is True
+        assert stage.paths == ["one/platform/v2/x402/settle", "two/api/settle"]
 
     Stage(TWO).play(script)
 
