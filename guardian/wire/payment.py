@@ -124,12 +124,12 @@ def _payment(
     strict = signed.method in (Method.EIP3009, Method.PERMIT2)
     if strict:
         address_at(terms, "asset", "paymentRequirements.")
-    extra = terms.get("extra")
+    extra, version = terms.get("extra"), _version(root, wrapper, terms)
     domain: Json = extra if type(extra) is dict else {}
     return Payment(
         key=signed.key,
         id=public_id(signed.key),
-        x402_version=_version(root, wrapper, terms),
+        x402_version=version,
         scheme=scheme,
         method=signed.method,
         network=network,
@@ -137,7 +137,7 @@ def _payment(
         asset=asset,
         payer=signed.payer,
         pay_to=address_at(terms, "payTo", "paymentRequirements.") if strict else _account(terms.get("payTo")),
-        amount=_amount(terms, strict=strict),
+        amount=_amount(terms, version, strict=strict),
         nonce=signed.nonce,
         resource=_resource(wrapper, terms),
         valid_after=signed.valid_after,
@@ -208,16 +208,13 @@ def _account(value: object) -> Address:
     return Address(text.lower() if text[:2] in ("0x", "0X") else text)
 
 
-def _amount(terms: Json, *, strict: bool) -> int:
-    """v2 says `amount`, v1 `maxAmountRequired`; 0 where a scheme that we do not know names none."""
-    key = "amount" if "amount" in terms or "maxAmountRequired" not in terms else "maxAmountRequired"
+def _amount(terms: Json, version: int, *, strict: bool) -> int:
+    """v2 says `amount`, v1 `maxAmountRequired`, and of both that of its version counts; 0 where a scheme that
+    we do not know names none."""
+    keys = ("maxAmountRequired", "amount") if version == 1 else ("amount", "maxAmountRequired")
+    key = next((key for key in keys if key in terms), "amount")
     if strict:
-        amount = uint_at(terms, key, "paymentRequirements.")
-        exact = terms["scheme"] == "exact"  # of `upto` one may be the ceiling
-        if exact and "maxAmountRequired" in terms and uint_of(terms["maxAmountRequired"]) != amount:
-            cure = "say the same amount in both, or only the one of your protocol's version"
-            raise BadPayment("paymentRequirements.maxAmountRequired", found(terms["maxAmountRequired"]), cure)
-        return amount
+        return uint_at(terms, key, "paymentRequirements.")
     return uint_of(terms.get(key)) or 0
 
 

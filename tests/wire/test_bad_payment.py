@@ -15,7 +15,6 @@ from wire_bodies import (
     batch,
     eip3009,
     permit2,
-    requirements,
     sent,
     solana_message,
     solana_transaction,
@@ -184,13 +183,6 @@ def test_second_payment_in_one_body_is_refused(where: str):
 )
 def test_what_tells_one_payment_from_another_has_one_spelling(payload: dict[str, Any], terms: dict[str, Any]):
     assert "case" in refused(sent(v2(payload, **terms))).found
-
-
-def test_two_amounts_that_differ_are_refused():
-    terms = requirements(maxAmountRequired="9999")
-    body = v2() | {"paymentRequirements": terms}
-    assert refused(sent(body)).field == REQ + "maxAmountRequired"
-    assert read_payment(sent(v2(maxAmountRequired="10000"))).amount == 10000
 
 
 def test_repeated_keys_in_extensions_pass():

@@ -222,3 +222,9 @@ def test_long_resource_is_kept_as_its_hash():
     body = v2()
     body["paymentPayload"]["resource"]["url"] = "https://x/" + "a" * 5000
     assert read(body).resource.startswith("sha256:")
+
+
+@pytest.mark.parametrize(("version", "amount"), [(1, 9_999), (2, 10_000)])
+def test_of_two_amounts_that_of_the_protocols_version_counts(version: int, amount: int):
+    body = v2(maxAmountRequired="9999") | {"x402Version": version}
+    assert read_payment(sent(body)).amount == amount
