@@ -10,6 +10,7 @@ from typing import Any
 
 from guardian.chain.signature import Authorization, signed_by_payer
 from guardian.errors import ChainUnavailable, NotSent, ReplyLost
+from guardian.flow.ask import meant_for
 from guardian.flow.parts import Call, Parts
 from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation
@@ -87,7 +88,8 @@ class Signatures:
             payment.network, payment.scheme, Operation.VERIFY, key=payment.key, only=call.only
         ):
             try:
-                headers = generation.headers_for(facilitator, "POST", "/verify", call.headers)
+                shown = call.headers if call.only else meant_for(facilitator, generation, call.headers)
+                headers = generation.headers_for(facilitator, "POST", "/verify", shown)
                 reply = await facilitator.post("/verify", headers, call.body, timeout_s=VERIFY_TIMEOUT_S)
             except (NotSent, ReplyLost):
                 continue

@@ -1,14 +1,16 @@
 """One purchase, one payment: what happens to a client that signed again."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
 
 from guardian.chain.target import Expired, Paid
+from guardian.policy.model import FacilitatorPolicy, Policy
 from guardian.settlement.states import Answer, Money
 from guardian.store.memory import MemoryStore
-from tests.flow.scene import STRANGER, TX, Scene, refused, settled, signed_payment
+from tests.flow.scene import STRANGER, TX, Caller, Scene, refused, settled, signed_payment
 
 LOST = httpx.ReadTimeout("no reply")
 
@@ -80,6 +82,34 @@ def test_nobody_without_the_payers_key_can_use_an_orphan() -> None:
         assert (await scene.record(next(iter(scene.chain.targets)))).orphan
 
     Scene(LOST, hold_s=0.1, hold_without_hash_s=0.2).play(script)
+
+
+class TwoFacilitators(Scene):
+    """The first one cannot be reached for /verify, so the second is asked."""
+
+    def policy(self, settle: dict[str, Any]) -> Policy:
+        second = FacilitatorPolicy(name="second", url="http://second")
+        one = super().policy(settle)
+        return one.model_copy(update={"facilitators": (*one.facilitators, second)})
+
+    async def _facilitator(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/verify":
+            if request.url.host != "second":
+                raise httpx.ConnectError("nobody listens")
+            self.shown = {name: value for name, value in request.headers.items() if name.startswith("x-")}
+        return await super()._facilitator(request)
+
+
+def test_a_callers_credentials_for_the_first_facilitator_prove_its_signature_at_no_other() -> None:
+    async def script(scene: Scene) -> None:
+        await orphan(scene)
+        caller = Caller(signed_payment(2, key=STRANGER), scene.guardian.parts.generation)
+        caller.headers = ((b"x-api-key", b"for the first alone"), (b"x-trace", b"1"))
+        await scene.flow.settle(caller)
+        assert isinstance(scene, TwoFacilitators)
+        assert scene.shown == {"x-trace": "1"}
+
+    TwoFacilitators(LOST, hold_s=0.1, hold_without_hash_s=0.2).play(script)
 
 
 def test_another_resource_is_another_purchase() -> None:
