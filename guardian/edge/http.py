@@ -77,12 +77,24 @@ def forwarded(headers: Headers) -> list[tuple[bytes, bytes]]:
 
 
 async def read_body(receive: Receive) -> bytes:
-    """The whole request body; raises TooLarge and Unfinished."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
+    """The whole request body; raises TooLarge, Unfinished, and TimeoutError after BODY_TIMEOUT_S."""
+    message = arrived(receive)
+    if message is not None and message["type"] == "http.request" and not message.get("more_body"):
         return _checked(message.get("body", b""))
     async with asyncio.timeout(BODY_TIMEOUT_S):
-        return await _read_on(message, receive)
+        return await _read_on(message or await receive(), receive)
+
+
+def arrived(receive: Receive) -> Message | None:
+    """What has come already, as nearly every body has; None where it would have to be waited for."""
+    receiving = receive().__await__()
+    try:
+        next(receiving)
+    except StopIteration as ended:
+        message: Message = ended.value
+        return message
+    receiving.close()
+    return None
 
 
 async def _read_on(message: Message, receive: Receive) -> bytes:
@@ -156,13 +168,8 @@ class HttpCall:
 
     def _look(self) -> None:
         """Ask a server that says nothing by itself whether the caller left already, and do not wait."""
-        looking = self._receive().__await__()
-        try:
-            next(looking)
-        except StopIteration as ended:
-            self._left = ended.value["type"] == "http.disconnect"
-        else:
-            looking.close()  # it would have waited: nothing has come
+        if (message := arrived(self._receive)) is not None:
+            self._left = message["type"] == "http.disconnect"
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> bool:
         """Write the answer; True when the connection was open until all of it was written. What was not

@@ -49,10 +49,28 @@ def test_a_body_cut_off_by_its_caller_is_unfinished() -> None:
         asyncio.run(run())
 
 
-def test_a_body_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("begun", [[part(b"ab", more=True)], []], ids=["begun", "not_begun"])
+def test_a_body_that_never_ends_is_given_up(begun: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "BODY_TIMEOUT_S", 0.0)
-    with pytest.raises(TimeoutError):
-        asyncio.run(read_body(RawCaller(part(b"ab", more=True)).receive))
+
+    async def read() -> None:
+        async with asyncio.timeout(5):  # a test of its own end
+            with pytest.raises(TimeoutError):
+                await read_body(RawCaller(*begun).receive)
+
+    asyncio.run(read())
+
+
+def test_a_body_that_begins_late_is_read_whole() -> None:
+    async def read() -> bytes:
+        messages: asyncio.Queue[Any] = asyncio.Queue()
+        reading = asyncio.create_task(read_body(messages.get))
+        await asyncio.sleep(0)
+        for message in (part(b"ab", more=True), part(b"c")):
+            messages.put_nowait(message)
+        return await reading
+
+    assert asyncio.run(read()) == b"abc"
 
 
 NO_POLICY: Any = None
