@@ -11,10 +11,11 @@ import functools
 from guardian.errors import BadPayment, NotSent, ReplyLost, SpendingDenied, StoreUnavailable
 from guardian.flow import buy_answers as answers
 from guardian.flow.alone import Alone
-from guardian.flow.buy_record import asker_of, can_be_watched, fits, is_for, purchase_of, recorded
+from guardian.flow.buy_record import asker_of, fits, is_for, purchase_of, recorded
 from guardian.flow.buying import Buying
 from guardian.flow.buys import Buys
 from guardian.flow.demands import Demands
+from guardian.flow.fresh import can_be_watched
 from guardian.flow.live import Live
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts

@@ -10,13 +10,14 @@ from typing import Final
 
 import msgspec
 
+from guardian.flow.fresh import fresh
 from guardian.flow.paid import PaidExchange, RawHeaders
 from guardian.flow.sealing import Sealing
 from guardian.settlement.record import AGENT, Settlement
 from guardian.upstream.reply import Reply, whole_reply
 from guardian.wire.demand import Offer
-from guardian.wire.names import Network, public_id
-from guardian.wire.payment import Method, Payment
+from guardian.wire.names import public_id
+from guardian.wire.payment import Payment
 from guardian.wire.sent import PAYMENT_HEADERS, SentPayment
 
 MAX_BODY_KEPT: Final = 64 * 1024
@@ -135,43 +136,21 @@ def recorded(
     payment = sent.payment
     key = f"{AGENT}/{payment.key}"
     body = exchange.body if len(exchange.body) <= MAX_BODY_KEPT else b""
-    return Settlement(
+    kept = sealed(Kept(sent.header, sent.value, body, terms=sent.terms), key, sealing)
+    return msgspec.structs.replace(
+        fresh(payment, kept, owner=owner, now=now, watched=watched, head=head),
         key=key,
         id=public_id(key),
-        x402_version=payment.x402_version,
-        scheme=payment.scheme,
-        method=payment.method,
-        network=payment.network,
-        network_as_sent=payment.network_as_sent,
-        asset=payment.asset,
-        payer=payment.payer,
-        pay_to=payment.pay_to,
-        amount=payment.amount,
-        nonce=payment.nonce,
         resource=exchange.url[:MAX_URL_CHARS],
-        valid_before=payment.valid_before,
-        signature_hash=payment.signature_hash,
-        watched=watched,
-        head=head,
-        owner=owner,
         plane=AGENT,
         route=exchange.route,
         verb=exchange.method,
         purchase=purchase_of(exchange),
         payment_id=payment_id_of(exchange, payment),
         asker=asker_of(exchange),
-        created_at=now,
-        updated_at=now,
         request_hash=hashlib.sha256(exchange.body).hexdigest(),
         spend=spend_of(exchange, payment),
-        body=sealed(Kept(sent.header, sent.value, body, terms=sent.terms), key, sealing),
     )
-
-
-def can_be_watched(payment: Payment, networks: Iterable[Network]) -> bool:
-    """The chain can be asked about it: by a nonce that the token itself knows."""
-    in_token = bool(payment.asset) and payment.domain_contract in ("", payment.asset)
-    return payment.method is Method.EIP3009 and in_token and payment.network in networks
 
 
 def is_for(record: Settlement, other: Settlement) -> bool:

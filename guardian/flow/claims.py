@@ -5,6 +5,7 @@ Decides nothing about the money but whether this payload is the first, one more,
 
 import msgspec
 
+from guardian.flow.fresh import can_be_watched, fresh
 from guardian.flow.live import Live
 from guardian.flow.lives import Lives
 from guardian.flow.parts import Parts, Visit
@@ -12,7 +13,6 @@ from guardian.flow.purchase import Purchases
 from guardian.flow.signatures import Signatures
 from guardian.settlement.record import Settlement, begun
 from guardian.settlement.states import OPEN, Money
-from guardian.wire.payment import Method
 
 
 class Claims:
@@ -26,14 +26,14 @@ class Claims:
 
     async def claim(self, live: Live, visit: Visit) -> bool:
         """Write the record, or attach to the one there is. True: another payment stands before it."""
-        fresh = self._fresh(visit)
+        new = self._new(visit)
         if not live.claimed:  # before the lock: what was left behind may be this very record
-            beside = await self._purchases.none_left_behind(fresh)
-            if self._purchases.forsaken(fresh, beside):  # it waits for that one's end
-                fresh = msgspec.structs.replace(fresh, money=Money.IDLE)
+            beside = await self._purchases.none_left_behind(new)
+            if self._purchases.forsaken(new, beside):  # it waits for that one's end
+                new = msgspec.structs.replace(new, money=Money.IDLE)
         async with live.claiming:
             if not live.claimed:
-                claim = await self._parts.store.claim(fresh)
+                claim = await self._parts.store.claim(new)
                 live.record, live.claimed = claim.record, True
                 self._lives.claimed(live)
                 live.driven = claim.record.owner != self._parts.replica  # another replica drives it
@@ -43,7 +43,7 @@ class Claims:
                 live.goes_with(visit.call)
             if _may_begin_again(live, visit):
                 # Idle, so that payments which came since are looked at before it is sent (law 5).
-                await live.restart(msgspec.structs.replace(fresh, money=Money.IDLE))
+                await live.restart(msgspec.structs.replace(new, money=Money.IDLE))
                 live.driven, live.sent = False, False
                 live.goes_with(visit.call)
             if not live.driven:
@@ -54,39 +54,22 @@ class Claims:
             return bool(await self._purchases.before(live.record, visit.call.generation))
         return False
 
-    def _fresh(self, visit: Visit) -> Settlement:
-        payment, now = visit.payment, self._parts.clock()
-        # Signed for another contract than the token's (Circle Gateway): the token never sees its nonce.
-        in_token = payment.domain_contract in ("", payment.asset)
-        watched = payment.method is Method.EIP3009 and in_token and payment.network in self._parts.watchers
-        fresh = Settlement(
-            key=payment.key,
-            id=payment.id,
-            x402_version=payment.x402_version,
-            scheme=payment.scheme,
-            method=payment.method,
-            network=payment.network,
-            network_as_sent=payment.network_as_sent,
-            asset=payment.asset,
-            payer=payment.payer,
-            pay_to=payment.pay_to,
-            amount=payment.amount,
-            nonce=payment.nonce,
-            resource=payment.resource,
-            valid_before=payment.valid_before,
-            signature_hash=payment.signature_hash,
-            vouched=self._signatures.vouched(payment),
+    def _new(self, visit: Visit) -> Settlement:
+        payment, call = visit.payment, visit.call
+        watched = can_be_watched(payment, self._parts.watchers)
+        record = fresh(
+            payment,
+            call.body,
+            owner=self._parts.replica,
+            now=self._parts.clock(),
             watched=watched,
             head=self._parts.head(payment.network) if watched else 0,
-            owner=self._parts.replica,
-            created_at=now,
-            updated_at=now,
-            body=visit.call.body,
+            vouched=self._signatures.vouched(payment),
         )
         # The store's own look at earlier payments goes by resource; a wider reach is looked up first.
         looks_wider = visit.in_force.settle.reuse_orphans == "same_payee"
         waits = looks_wider or self._signatures.delay_s(payment, visit.in_force) > 0
-        return begun(fresh, Money.IDLE if waits else Money.PENDING)
+        return begun(record, Money.IDLE if waits else Money.PENDING)
 
 
 def _may_begin_again(live: Live, visit: Visit) -> bool:
