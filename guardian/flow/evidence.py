@@ -15,11 +15,11 @@ import orjson
 
 from guardian import __version__
 from guardian.chain.onchain import OnChain, on_chain
-from guardian.chain.target import Target
 from guardian.errors import BadPayment, ChainUnavailable
 from guardian.flow.buy_record import Kept, opened
 from guardian.flow.parts import Parts
 from guardian.flow.sealing import Sealing
+from guardian.flow.watch import target_of
 from guardian.logs import redact
 from guardian.settlement.attempts import Attempt
 from guardian.settlement.record import AGENT, Settlement
@@ -99,19 +99,6 @@ def hash_of(content: Mapping[str, Any]) -> str:
 def when(seconds: float) -> str:
     """A moment as RFC 3339, in UTC, to the microsecond."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def target_of(record: Settlement) -> Target:
-    """What the chain is asked about."""
-    return Target(
-        key=record.key,
-        asset=record.asset,
-        payer=record.payer,
-        pay_to=record.pay_to,
-        amount=record.amount,
-        nonce=record.nonce,
-        valid_before=record.valid_before,
-    )
 
 
 _NAMED: Final = (

@@ -5,14 +5,14 @@ seen by those who wait. No HTTP, no chain: facts come in, the record moves.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from guardian.errors import StaleRecord, StoreUnavailable
 from guardian.flow.heard import Heard
 from guardian.flow.outbox import Outbox
-from guardian.flow.parts import Call, Generation, log
+from guardian.flow.parts import Call, Generation, Headers, log
 from guardian.settlement.purchase import is_forsaken
 from guardian.settlement.record import Settlement, after_answer, after_money, attempted, noted
 from guardian.settlement.states import (
@@ -29,7 +29,6 @@ from guardian.settlement.states import (
 from guardian.store.protocol import Store
 from guardian.wire.stripped import stripped
 
-Headers = Sequence[tuple[bytes, bytes]]
 Clock = Callable[[], float]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 10.0

@@ -4,15 +4,15 @@ Moves nothing: the watcher and the adoption do, by themselves. This is for a per
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from guardian.chain.asking import how_they_stand
 from guardian.chain.target import Target
 from guardian.errors import ChainUnavailable
-from guardian.flow.evidence import target_of
 from guardian.flow.parts import Parts
+from guardian.flow.watch import target_of
 from guardian.settlement.record import Settlement
-from guardian.settlement.states import OPEN, PAID
+from guardian.settlement.states import OPEN, PAID, Answer
 from guardian.store.protocol import PAGE_LIMIT
 from guardian.wire.names import Network
 
@@ -43,7 +43,9 @@ async def _asked(parts: Parts, records: Iterable[Settlement]) -> dict[str, str]:
     targets: dict[Network, list[Target]] = {}
     for record in records:
         if record.watched:
-            targets.setdefault(record.network, []).append(_target(record))
+            targets.setdefault(record.network, []).append(
+                target_of(record, hint=record.transaction or record.hint)
+            )
     said: dict[str, str] = {}
     for network, wanted in targets.items():
         watcher = parts.watchers.get(network)
@@ -56,14 +58,10 @@ async def _asked(parts: Parts, records: Iterable[Settlement]) -> dict[str, str]:
     return said
 
 
-def _target(record: Settlement) -> Target:
-    return replace(target_of(record), hint=record.transaction or record.hint)
-
-
 def _then(record: Settlement) -> str:
     if record.orphan:
         return "deliver, refund or write off"
-    if record.money in PAID and record.answer in ("none", "held"):
+    if record.money in PAID and record.answer in (Answer.NONE, Answer.HELD):
         return "is being answered; else taken up once its replica is gone"
     if record.money in OPEN and not record.watched:
         return "no chain is watched: ask the facilitator"

@@ -12,7 +12,7 @@ from guardian.facilitator.retry import try_again
 from guardian.flow.ask import Question, Tried, ask_each, is_definitive
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.parts import Generation, Parts
-from guardian.flow.watch import Watch
+from guardian.flow.watch import MARGIN_S, Watch
 from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation, Outcome, Verdict, classify_not_sent
 from guardian.settlement.record import Settlement
@@ -23,9 +23,6 @@ from guardian.wire.names import TxHash
 from guardian.wire.networks import network_of
 from guardian.wire.reply import read_settle_reply
 from guardian.wire.stripped import stripped
-
-MARGIN_S = 6.0
-"""SDK facilitators refuse an authorization with less than this left before validBefore."""
 
 
 class Sender:

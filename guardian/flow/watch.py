@@ -28,12 +28,13 @@ from guardian.flow.parts import Parts, log
 from guardian.flow.replicas import Replicas, UnusedNonce
 from guardian.settlement.record import AGENT, Settlement
 from guardian.settlement.states import PAID, Answer, AnswerEvent, Money, MoneyEvent
+from guardian.wire.names import TxHash
 from guardian.wire.stripped import stripped
 
 MISMATCH = Mismatch.__name__.lower()
 """What the audit trail says of a nonce that was used for another transfer."""
 
-SEND_AGAIN_MARGIN_S = 6.0
+MARGIN_S = 6.0
 """SDK facilitators refuse an authorization with less than this left before validBefore."""
 
 SUSPICIOUS_BLOCKS = 10
@@ -64,18 +65,8 @@ class Watch:
             if record.hint:
                 watcher.hint(record.key, record.hint)
             return
-        self._watched[record.key] = target = Target(
-            key=record.key,
-            asset=record.asset,
-            payer=record.payer,
-            pay_to=record.pay_to,
-            amount=record.amount,
-            nonce=record.nonce,
-            valid_before=record.valid_before,
-            hint=record.hint,
-            from_block_time=record.created_at,
-            urgent=live.in_doubt,
-        )
+        target = target_of(record, hint=record.hint, urgent=live.in_doubt)
+        self._watched[record.key] = target
         watcher.watch(target, functools.partial(self._found, live, target))
 
     def move(self, live: Live) -> None:
@@ -218,7 +209,7 @@ class Watch:
         left_s = (live.record.valid_before or 0) - self._parts.clock()
         if live.record.hint:  # somebody broadcast it: sending again could only burn gas
             return
-        wanted = live.callers and live.resends < network.retry.attempts and left_s > SEND_AGAIN_MARGIN_S
+        wanted = live.callers and live.resends < network.retry.attempts and left_s > MARGIN_S
         if not wanted or live.unused_blocks < network.resend_after_blocks:
             return
         live.unused_blocks = 0
@@ -241,6 +232,22 @@ UNPAID_BECAUSE = {
     "expired": "The authorization expired unused; nothing was charged.",
     MISMATCH: "The nonce was used for another transfer; this payment was not made.",
 }
+
+
+def target_of(record: Settlement, *, hint: TxHash | None = None, urgent: bool = False) -> Target:
+    """What the chain is asked about a record. hint, urgent: as `Target` has them."""
+    return Target(
+        key=record.key,
+        asset=record.asset,
+        payer=record.payer,
+        pay_to=record.pay_to,
+        amount=record.amount,
+        nonce=record.nonce,
+        valid_before=record.valid_before,
+        hint=hint,
+        from_block_time=record.created_at,
+        urgent=urgent,
+    )
 
 
 def facts(live: Live) -> dict[str, object]:
