@@ -35,6 +35,9 @@ MAX_READS_PER_MINUTE = 60
 MAX_KNOWN = 1024
 """Domains kept, the one longest unused goes first; a facilitator serves some dozens of tokens."""
 
+MAX_ASKED = 4096
+"""Tokens that were asked about on the side; a caller may not fill the memory by naming more."""
+
 MAX_SILENT = 1024
 SILENT_S = 30.0
 """How long an asset without an answer is left alone: its node may be back, its contract deployed."""
@@ -80,6 +83,7 @@ class Tokens:
         self._clock = clock
         self._on_error = on_error
         self._known: OrderedDict[Key, Domain] = OrderedDict()
+        self._asked: set[Key] = set()
         self._silent: dict[Key, float] = {}
         self._flights: dict[Key, asyncio.Task[Domain | None]] = {}
         self._minute_ends = 0.0
@@ -91,6 +95,15 @@ class Tokens:
         domain = self._known.get(key)
         if domain is not None:
             self._known.move_to_end(key)
+        return domain
+
+    def known_or_asked(self, network: Network, asset: Address) -> Domain | None:
+        """The domain if it was read before; else it is read on the side, once, for whoever comes next."""
+        domain, key = self.known(network, asset), (network, Address(asset.lower()))
+        if domain is None and key not in self._asked and len(self._asked) < MAX_ASKED:
+            self._asked.add(key)
+            if key not in self._flights:
+                self._begin(key)
         return domain
 
     async def domain(self, network: Network, asset: Address, *, limit_s: float) -> Domain | None:

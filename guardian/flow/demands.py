@@ -21,7 +21,6 @@ from guardian.flow.terms import Read, Terms
 from guardian.policy.checks import CheckPolicy
 from guardian.policy.layers import InForce
 from guardian.policy.network import SHIPPED, SHIPPED_TOKENS
-from guardian.policy.rules import Mode
 from guardian.series import OTHER
 from guardian.settlement.demand import DemandCheck, DemandFacts, Fault, faults, is_signed_by_domain
 from guardian.settlement.record import AGENT
@@ -33,7 +32,6 @@ from guardian.wire.networks import V1_NAMES, Domain, dollar_decimals
 DOMAIN_LIMIT_S: Final = 1.0
 """An agent waits no longer for what the tokens of a demand say; each is asked once."""
 
-MAX_ASKED: Final = 4096
 MAX_TOLD: Final = 1024
 """Findings that the log has; where there are more, it begins anew. Each is counted every time."""
 
@@ -49,7 +47,6 @@ class Demands:
         self._parts = parts
         self._terms = terms
         self._health = health
-        self._asked: set[tuple[str, str]] = set()
         self._told: set[tuple[str, str, str]] = set()
         self._sick: set[str] = set()
 
@@ -140,17 +137,10 @@ class Demands:
         if offer.network not in self._parts.watchers:
             return facts
         tokens, token = self._parts.tokens, (offer.network, offer.asset)
-        contract = tokens.known(*token)
-        if contract is None and (facts.table is None or _is_wrong(offer, facts)):
-            left_s = max(0.0, ends_at - asyncio.get_running_loop().time())
-            contract = await tokens.domain(*token, limit_s=left_s)
-        elif contract is None and token not in self._asked and len(self._asked) < MAX_ASKED:
-            self._asked.add(token)
-            self._parts.tasks.spawn(self._ask(offer), "token domain")
-        return replace(facts, contract=contract)
-
-    async def _ask(self, offer: Offer) -> None:
-        await self._parts.tokens.domain(offer.network, offer.asset, limit_s=DOMAIN_LIMIT_S)
+        if facts.table is not None and not _is_wrong(offer, facts):
+            return replace(facts, contract=tokens.known_or_asked(*token))
+        left_s = max(0.0, ends_at - asyncio.get_running_loop().time())
+        return replace(facts, contract=await tokens.domain(*token, limit_s=left_s))
 
     def _knows(self, exchange: PaidExchange, network: str) -> bool:
         return network in _NETWORKS or network in exchange.generation.policy.networks
@@ -159,11 +149,8 @@ class Demands:
 
     def _decided(self, exchange: PaidExchange, network: str, fault: Fault, check: CheckPolicy) -> bool:
         """Count and log what the policy says of a fault; whether it refuses."""
-        if check.do == "off":
+        if not (done := check.done):
             return False
-        done = "refused" if check.do == "refuse" else "warned"
-        if check.mode is Mode.SHADOW:
-            done = "shadow"
         label = network if self._knows(exchange, network) else OTHER
         self._parts.telemetry.demand(label, fault.check, done)
         about = (exchange.route, f"{exchange.url[:200]} {fault.field} {fault.check}", fault.found)

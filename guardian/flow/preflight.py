@@ -10,15 +10,11 @@ from dataclasses import dataclass
 
 from guardian.flow.parts import Call, Generation, Parts, log
 from guardian.flow.signatures import DOMAIN_LIMIT_S, Signatures
-from guardian.policy.checks import CheckPolicy
 from guardian.policy.layers import InForce
-from guardian.policy.rules import Mode
 from guardian.settlement.preflight import Check, Facts, Finding, findings
 from guardian.wire.networks import Domain, dollar_decimals
 from guardian.wire.payment import Method, Payment
 
-MAX_ASKED = 4096
-"""Tokens whose contracts were asked on the side; a caller may not fill the memory by naming more."""
 
 MAX_KNOWN = 1024
 """Limits kept, by network, token and facilitator; where callers name more, looking begins anew."""
@@ -53,7 +49,6 @@ class Preflight:
     def __init__(self, parts: Parts, signatures: Signatures) -> None:
         self._parts = parts
         self._signatures = signatures
-        self._asked: set[tuple[str, str]] = set()
         self._limits: dict[tuple[str, str, str], Limits] = {}
         self._limits_of: Generation | None = None
 
@@ -71,18 +66,10 @@ class Preflight:
         return self._decided(payment, call, found)
 
     def _contract(self, payment: Payment) -> Domain | None:
-        """What the token is known to say; asked for in the background once, for the next payment."""
+        """What the token is known to say, where the chain can be asked."""
         if payment.method is not Method.EIP3009 or payment.network not in self._parts.watchers:
             return None
-        token = (payment.network, payment.asset)
-        known = self._parts.tokens.known(*token)
-        if known is None and token not in self._asked and len(self._asked) < MAX_ASKED:
-            self._asked.add(token)
-            self._parts.tasks.spawn(self._ask(payment), "token domain")
-        return known
-
-    async def _ask(self, payment: Payment) -> None:
-        await self._parts.tokens.domain(payment.network, payment.asset, limit_s=DOMAIN_LIMIT_S)
+        return self._parts.tokens.known_or_asked(payment.network, payment.asset)
 
     def _found(self, payment: Payment, call: Call, contract: Domain | None) -> dict[str, list[Finding]]:
         """By facilitator; empty where nothing is wrong. "" stands for all while none may be asked."""
@@ -136,7 +123,7 @@ class Preflight:
         for name, faults in found.items():
             checks = call.generation.policy.in_force(payment.network, name).preflight
             for fault in faults:
-                done = _done(getattr(checks, fault.check))
+                done = getattr(checks, fault.check).done
                 if done == "refused":
                     refusals.setdefault(name, fault)
                 if done and (fault.check, done) not in told:
@@ -204,14 +191,6 @@ def decimals_of(payment: Payment, in_force: InForce) -> int | None:
     if token is not None:
         return token.decimals if token.dollar else None
     return dollar_decimals(payment.network, payment.asset)
-
-
-def _done(check: CheckPolicy) -> str:
-    if check.do == "off":
-        return ""
-    if check.mode is Mode.SHADOW:
-        return "shadow"
-    return "refused" if check.do == "refuse" else "warned"
 
 
 def _named(found: dict[str, list[Finding]], check: Check) -> bool:

@@ -23,6 +23,15 @@ class CheckPolicy(Section):
         description="`shadow` looks, counts and logs what it would have done, and lets everything pass.",
     )
 
+    @property
+    def done(self) -> Literal["", "shadow", "refused", "warned"]:
+        """What is done about a fault that it finds, as it is counted; "" where it does not look."""
+        if self.do == "off":
+            return ""
+        if self.mode is Mode.SHADOW:
+            return "shadow"
+        return "refused" if self.do == "refuse" else "warned"
+
 
 def _check(value: object) -> object:
     if isinstance(value, CheckPolicy | dict):

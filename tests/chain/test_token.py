@@ -258,6 +258,30 @@ def test_all_who_ask_at_once_share_one_read():
     play(script, Ledger(**{ASSET: {EIP712_DOMAIN: announced()}}))
 
 
+def test_what_is_asked_on_the_side_is_read_once_and_known_to_the_next():
+    async def script(stage: Stage) -> None:
+        assert stage.tokens.known_or_asked(BASE, ASSET) is None
+        while stage.tokens.known(BASE, ASSET) is None:
+            await asyncio.sleep(0)
+        assert stage.tokens.known_or_asked(BASE, ASSET.upper().replace("X", "x")) == Domain("Gold", "3")
+
+    play(script, Ledger(**{ASSET: {EIP712_DOMAIN: announced()}}))
+
+
+def test_a_token_that_says_nothing_is_asked_once_on_the_side():
+    async def script(stage: Stage) -> None:
+        assert stage.tokens.known_or_asked(BASE, ASSET) is None
+        assert await stage.domain() is None
+        stage.now += SILENT_S + 1
+        sent = len(stage.node.messages)
+        assert stage.tokens.known_or_asked(BASE, ASSET) is None
+        await asyncio.sleep(0)  # a read that had begun would have sent by now
+        await asyncio.sleep(0)
+        assert len(stage.node.messages) == sent
+
+    play(script, Ledger())
+
+
 def test_a_caller_waits_no_longer_than_it_said_and_the_read_goes_on():
     async def script(stage: Stage) -> None:
         stage.node.gate = asyncio.Event()

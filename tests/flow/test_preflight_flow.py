@@ -51,7 +51,7 @@ class Contract:
         self._domain = domain
         self.asked = 0
 
-    def known(self, network: str, asset: str) -> Domain | None:
+    def known_or_asked(self, network: str, asset: str) -> Domain | None:
         return None
 
     async def domain(self, network: str, asset: str, *, limit_s: float) -> Domain | None:
