@@ -1,9 +1,9 @@
 """The part of the operations port that says who costs others money, and which networks are unhealthy."""
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from guardian.edge.posted import answer
 from guardian.flow.diagnosis import MEANS, Found
 from guardian.flow.health import Health
 from guardian.flow.parts import Parts
@@ -33,7 +33,7 @@ class DiagnosisApi:
             "found": found,
             "networks": networks,
         }
-        return Response(orjson.dumps(content), media_type="application/json")
+        return answer(200, content)
 
 
 def _view(found: Found) -> dict[str, object]:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 
-import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,10 +11,11 @@ from starlette.routing import Route
 from guardian.chain.watcher import Watcher
 from guardian.edge.diagnosis_api import DiagnosisApi
 from guardian.edge.orphans_api import OrphansApi
+from guardian.edge.posted import Refused, answer
 from guardian.edge.spending_api import SpendingApi
 from guardian.edge.views import settlement_view
 from guardian.edge.webhooks_api import WebhooksApi
-from guardian.errors import ChainUnavailable, StoreUnavailable
+from guardian.errors import CannotClose, CannotDecide, ChainUnavailable, StoreUnavailable
 from guardian.flow.parts import Parts
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
@@ -49,7 +49,7 @@ def operations_app(
         *WebhooksApi(webhooks).routes,
         *SpendingApi(parts, spending).routes,
     ]
-    return Starlette(routes=routes, exception_handlers={StoreUnavailable: _store_is_down})
+    return Starlette(routes=routes, exception_handlers=_FAULTS)
 
 
 class Operations:
@@ -64,7 +64,7 @@ class Operations:
 
     async def health(self, request: Request) -> Response:
         """The process lives and its loop turns."""
-        return _json(200, {"status": "ok"})
+        return answer(200, {"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
         """A settle sent now would be recorded, forwarded and watched."""
@@ -77,7 +77,7 @@ class Operations:
         ready = not any(checks.values())
         networks = {network: _chain_view(watcher) for network, watcher in self._parts.watchers.items()}
         faults = {name: fault for name, fault in checks.items() if fault}
-        return _json(200 if ready else 503, {"ready": ready, "faults": faults, "networks": networks})
+        return answer(200 if ready else 503, {"ready": ready, "faults": faults, "networks": networks})
 
     async def _store_fault(self) -> str | None:
         try:
@@ -116,26 +116,26 @@ class Operations:
         for name, meant in _MEANT.items():
             for value in query.getlist(name):
                 if not meant(value):
-                    return _json(400, {"error": f"{name}: {value[:40]!r} cannot be used here"})
+                    raise Refused(400, f"{name}: {value[:40]!r} cannot be used here")
         records = await self._parts.store.page(
             money=query.getlist("money"),
             orphans=query.get("orphans") in _TRUE,
             limit=min(int(query.get("limit", "100")), MAX_PAGE),
             before=float(query["before"]) if "before" in query else None,
         )
-        return _json(200, {"settlements": [settlement_view(record) for record in records]})
+        return answer(200, {"settlements": [settlement_view(record) for record in records]})
 
     async def policy(self, request: Request) -> Response:
         """The policy in force: version, hash, time; and the file that was refused, with its fault."""
-        return _json(200, self._policy())
+        return answer(200, self._policy())
 
     async def settlement(self, request: Request) -> Response:
         """One record with its audit trail, by id or key."""
         id = request.path_params["id"]
         record = await self._parts.store.get_by_id(id)
         if record is None:
-            return _json(404, {"error": f"no settlement {id[:80]}"})
-        return _json(200, settlement_view(record))
+            raise Refused(404, f"no settlement {id[:80]}")
+        return answer(200, settlement_view(record))
 
 
 def _chain_view(watcher: Watcher) -> dict[str, object]:
@@ -167,8 +167,12 @@ _MEANT: dict[str, Callable[[str], bool]] = {
 
 
 async def _store_is_down(request: Request, fault: Exception) -> Response:
-    return _json(503, {"error": f"store: {fault}"})
+    return answer(503, {"error": f"store: {fault}"})
 
 
-def _json(status: int, content: object) -> Response:
-    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
+async def _refused(request: Request, fault: Exception) -> Response:
+    """409 where it is what was asked for that cannot be."""
+    return answer(fault.status if isinstance(fault, Refused) else 409, {"error": str(fault)})
+
+
+_FAULTS = {StoreUnavailable: _store_is_down, Refused: _refused, CannotClose: _refused, CannotDecide: _refused}

@@ -4,14 +4,13 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import msgspec
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from guardian.edge.posted import Refused, read_posted
+from guardian.edge.posted import Refused, answer, read_posted
 from guardian.edge.views import settlement_view
-from guardian.errors import CannotClose, IllegalMove
+from guardian.errors import IllegalMove
 from guardian.flow.evidence import evidence
 from guardian.flow.orphans import Orphans
 from guardian.flow.parts import Parts
@@ -78,39 +77,30 @@ class OrphansApi:
 
     async def evidence(self, request: Request) -> Response:
         """The evidence bundle of a payment, orphan or not."""
-        record = await self._parts.store.get_by_id(request.path_params["id"])
+        return answer(200, await evidence(self._parts, await self._record(request), self._sealing))
+
+    async def _record(self, request: Request) -> Settlement:
+        id = request.path_params["id"]
+        record = await self._parts.store.get_by_id(id)
         if record is None:
-            return _json(404, {"error": f"no settlement {request.path_params['id'][:80]}"})
-        return _json(200, await evidence(self._parts, record, self._sealing))
+            raise Refused(404, f"no settlement {id[:80]}")
+        return record
 
     async def _close(
         self, request: Request, kind: type[T], close: Callable[[Settlement, T], Awaitable[Settlement]]
     ) -> Response:
+        asked = await read_posted(request, kind)
         try:
-            asked = await read_posted(request, kind)
-            id = request.path_params["id"]
-            record = await self._parts.store.get_by_id(id)
-            if record is None:
-                raise Refused(404, f"no settlement {id[:80]}")
-            return _json(200, settlement_view(await close(record, asked)))
-        except Refused as refused:
-            return _json(refused.status, {"error": str(refused)})
-        except (CannotClose, IllegalMove) as fault:
-            return _json(409, {"error": str(fault)})
+            return answer(200, settlement_view(await close(await self._record(request), asked)))
+        except IllegalMove as fault:  # it stands in the queue no more
+            raise Refused(409, str(fault)) from fault
 
     async def reconcile(self, request: Request) -> Response:
         """How everything stands that is not over; POST takes up first what has been left lying.
         ?network=…, which may be repeated."""
         if request.method == "POST":
-            try:
-                await read_posted(request, dict)
-            except Refused as refused:
-                return _json(refused.status, {"error": str(refused)})
+            await read_posted(request, dict)
             await self._replicas.look()
         found = await look(self._parts, request.query_params.getlist("network"))
         views = [settlement_view(one.record) | {"chain": one.chain, "then": one.then} for one in found]
-        return _json(200, {"standing": views})
-
-
-def _json(status: int, content: object) -> Response:
-    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
+        return answer(200, {"standing": views})

@@ -1,4 +1,4 @@
-"""What is posted to the operations port, read within bounds.
+"""What is posted to the operations port, read within bounds; and how that port answers.
 
 A body must say that it is JSON: no web page that an operator has open can then post it unasked.
 """
@@ -6,7 +6,9 @@ A body must say that it is JSON: no web page that an operator has open can then 
 from typing import TypeVar
 
 import msgspec
+import orjson
 from starlette.requests import Request
+from starlette.responses import Response
 
 MAX_BODY_BYTES = 16 * 1024
 
@@ -14,7 +16,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """The request cannot be used: status and why."""
+    """The request cannot be used: status and why, which `operations_app` answers."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -34,3 +36,8 @@ async def read_posted(request: Request, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, RecursionError) as fault:
         raise Refused(400, f"body: {fault}") from fault
+
+
+def answer(status: int, content: object) -> Response:
+    """A whole answer as JSON."""
+    return Response(orjson.dumps(content), status_code=status, media_type="application/json")

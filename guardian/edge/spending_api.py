@@ -3,22 +3,15 @@
 A body must say that it is JSON, as for orphans: no web page can then post it unasked.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
-
 import msgspec
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from guardian.edge.posted import Refused, read_posted
-from guardian.errors import CannotDecide
+from guardian.edge.posted import Refused, answer, read_posted
 from guardian.flow.approvals import Approval
 from guardian.flow.parts import Parts
 from guardian.flow.spending import Spending, Stop
-
-T = TypeVar("T")
 
 
 class StopAsked(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,29 +56,23 @@ class SpendingApi:
 
     async def show(self, request: Request) -> Response:
         """Whether it is stopped, and what is counted in each budget of this hour and day."""
-        return _json(200, await spending_view(self._spending, self._parts.policy.spending.stop))
+        return answer(200, await spending_view(self._spending, self._parts.policy.spending.stop))
 
     async def stop(self, request: Request) -> Response:
         """Refuse every new payment."""
-
-        async def stop(asked: StopAsked) -> dict[str, Any]:
-            return {"stopped": stop_view(await self._spending.stop(asked.by, asked.reason))}
-
-        return await self._told(request, StopAsked, stop)
+        asked = await read_posted(request, StopAsked)
+        return answer(200, {"stopped": stop_view(await self._spending.stop(asked.by, asked.reason))})
 
     async def resume(self, request: Request) -> Response:
         """Take payments again, as far as the policy does."""
-
-        async def resume(asked: ResumeAsked) -> dict[str, Any]:
-            await self._spending.resume(asked.by)
-            return await spending_view(self._spending, self._parts.policy.spending.stop)
-
-        return await self._told(request, ResumeAsked, resume)
+        asked = await read_posted(request, ResumeAsked)
+        await self._spending.resume(asked.by)
+        return await self.show(request)
 
     async def approvals(self, request: Request) -> Response:
         """Those that wait, and those that were decided lately."""
         found = await self._spending.approvals.all()
-        return _json(200, {"approvals": [approval_view(one) for one in found]})
+        return answer(200, {"approvals": [approval_view(one) for one in found]})
 
     async def approve(self, request: Request) -> Response:
         """Let a payment pass, once."""
@@ -96,28 +83,15 @@ class SpendingApi:
         return await self._decide(request, False)
 
     async def _decide(self, request: Request, approve: bool) -> Response:
-        async def decide(asked: DecisionAsked) -> dict[str, Any]:
-            id = request.path_params["id"]
-            approvals = self._spending.approvals
-            found = await approvals.decide(id, approve, asked.by, asked.note, asked.lasts_s)
-            if found is None:
-                raise Refused(404, f"no approval {id[:80]}")
-            return approval_view(found)
-
-        return await self._told(request, DecisionAsked, decide)
-
-    async def _told(
-        self, request: Request, kind: type[T], do: Callable[[T], Awaitable[dict[str, Any]]]
-    ) -> Response:
-        try:
-            return _json(200, await do(await read_posted(request, kind)))
-        except Refused as refused:
-            return _json(refused.status, {"error": str(refused)})
-        except CannotDecide as fault:
-            return _json(409, {"error": str(fault)})
+        asked, id = await read_posted(request, DecisionAsked), request.path_params["id"]
+        approvals = self._spending.approvals
+        found = await approvals.decide(id, approve, asked.by, asked.note, asked.lasts_s)
+        if found is None:
+            raise Refused(404, f"no approval {id[:80]}")
+        return answer(200, approval_view(found))
 
 
-async def spending_view(spending: Spending, by_policy: bool) -> dict[str, Any]:
+async def spending_view(spending: Spending, by_policy: bool) -> dict[str, object]:
     """What `GET /api/spending` shows. Amounts are texts: JSON's numbers end at 2^53."""
     budgets = [one | {"counted": str(one["counted"])} for one in await spending.counted()]
     return {
@@ -127,15 +101,11 @@ async def spending_view(spending: Spending, by_policy: bool) -> dict[str, Any]:
     }
 
 
-def stop_view(stop: Stop | None) -> dict[str, Any] | None:
+def stop_view(stop: Stop | None) -> dict[str, object] | None:
     """Who, why and when."""
     return None if stop is None else {"by": stop.by, "reason": stop.reason, "at": stop.at}
 
 
-def approval_view(approval: Approval) -> dict[str, Any]:
+def approval_view(approval: Approval) -> dict[str, object]:
     """All of it; the amount as a text."""
     return msgspec.structs.asdict(approval) | {"state": str(approval.state), "amount": str(approval.amount)}
-
-
-def _json(status: int, content: object) -> Response:
-    return Response(orjson.dumps(content), status_code=status, media_type="application/json")

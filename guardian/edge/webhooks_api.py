@@ -1,12 +1,11 @@
 """The part of the operations port that is about webhooks: how they stand, what was laid aside, and again."""
 
 import msgspec
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from guardian.edge.posted import Refused, read_posted
+from guardian.edge.posted import Refused, answer, read_posted
 from guardian.flow.webhooks import Webhooks
 from guardian.logs import redact
 from guardian.settlement.notice import Notice
@@ -54,33 +53,27 @@ class WebhooksApi:
             {"name": name, "waiting": waiting, "dead": dead}
             for name, waiting, dead in await self._webhooks.removed()
         ]
-        return _json(200, {"webhooks": standing, "removed": removed, "dead": dead})
+        return answer(200, {"webhooks": standing, "removed": removed, "dead": dead})
 
     async def retry(self, request: Request) -> Response:
         """Send again what was laid aside."""
-        try:
-            asked = await read_posted(request, RetryAsked)
-        except Refused as refused:
-            return _json(refused.status, {"error": str(refused)})
+        asked = await read_posted(request, RetryAsked)
         names = [policy.name for policy, _, _ in await self._webhooks.standing()]
         if asked.webhook and asked.webhook not in names:
-            return _json(404, {"error": f"no webhook {asked.webhook[:80]}"})
+            raise Refused(404, f"no webhook {asked.webhook[:80]}")
         found = await self._webhooks.retry(frozenset(asked.ids), asked.webhook)
-        return _json(
+        return answer(
             200, {"retried": [notice_view(notice) for notice in found[:MAX_SHOWN]], "count": len(found)}
         )
 
     async def forget(self, request: Request) -> Response:
         """Drop the events of a webhook that is in the policy no longer."""
-        try:
-            asked = await read_posted(request, ForgetAsked)
-        except Refused as refused:
-            return _json(refused.status, {"error": str(refused)})
+        asked = await read_posted(request, ForgetAsked)
         gone = await self._webhooks.forget(asked.webhook)
         if gone is None:
             why = f"{asked.webhook[:80]} is in the policy; take it out first, or let its events be sent"
-            return _json(409, {"error": why})
-        return _json(200, {"dropped": gone})
+            raise Refused(409, why)
+        return answer(200, {"dropped": gone})
 
 
 def notice_view(notice: Notice) -> dict[str, object]:
@@ -94,7 +87,3 @@ def notice_view(notice: Notice) -> dict[str, object]:
         "attempts": notice.attempts,
         "why": redact(notice.why),
     }
-
-
-def _json(status: int, content: object) -> Response:
-    return Response(orjson.dumps(content), status_code=status, media_type="application/json")
