@@ -12,12 +12,9 @@ from typing import Any, cast
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from guardian.edge.agent_plane import LET_GO
+from guardian.edge.agent_plane import LET_GO, TRAILERS
 from guardian.edge.http import LINE, Headers
 from guardian.facilitator.connections import HEADER_LINE
-
-TRAILERS = "http.response.trailers"
-"""ASGI's extension; see https://asgi.readthedocs.io/en/latest/extensions.html."""
 
 MAX_CONNECTIONS = 10_000
 KEEP_ALIVE_S = 75

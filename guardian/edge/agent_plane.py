@@ -32,6 +32,8 @@ REPEATABLE = ("GET", "HEAD", "OPTIONS")
 """Safe methods (RFC 9110 §9.2.1) may go again over a new connection when a kept one was stale."""
 
 TRAILERS = "http.response.trailers"
+"""ASGI's extension; see https://asgi.readthedocs.io/en/latest/extensions.html."""
+
 LET_GO = "guardian.let_go"
 """Scope extension of our own server, a callable: so many bytes of the request's body are held no longer."""
 

@@ -8,11 +8,9 @@ from collections.abc import Callable
 
 from starlette.types import Receive
 
+from guardian.edge.http import LISTEN_AFTER_S
 from guardian.errors import GuardianError
 from guardian.upstream.client import Exchange
-
-LISTEN_AFTER_S = 0.05
-"""How long a caller may have left before anybody looks, unless its answer is due first."""
 
 CONTINUE_AFTER_S = 1.0
 """A caller that waits for 100 may send its body after this, should the upstream say nothing (RFC 9110

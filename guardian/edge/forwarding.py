@@ -9,14 +9,12 @@ from dataclasses import dataclass
 
 from starlette.types import Scope
 
-from guardian.edge.http import HOP_BY_HOP
+from guardian.facilitator.headers import HOP_BY_HOP
 from guardian.upstream.place import Place
 from guardian.upstream.reply import Reply
+from guardian.wire.sent import pays
 
 Headers = list[tuple[bytes, bytes]]
-
-PAYMENT_HEADERS = (b"x-payment", b"payment-signature")
-"""x402 v1 and v2: a request with one of these pays, also where it is written with `_`."""
 
 MAX_HOPS = 32
 """A request that was forwarded more often runs in a circle: a route that leads to its own guardian."""
@@ -105,7 +103,6 @@ def request_of(scope: Scope, route: Route, target: bytes) -> Request:
     named: set[bytes] = set()
     headers: Headers = []
     sent: dict[bytes, list[bytes]] = {}
-    pays = False
     received: Headers = scope["headers"]
     for name, value in received:
         if name == b"connection" and value not in _USUAL:
@@ -116,7 +113,6 @@ def request_of(scope: Scope, route: Route, target: bytes) -> Request:
             headers.append((name, value))
     if named:
         headers = [line for line in headers if line[0] not in named]
-    pays = any(name.replace(b"_", b"-") in PAYMENT_HEADERS for name, _ in headers)
     chunked = b"transfer-encoding" in sent
     length = None if chunked else next(iter(sent.get(b"content-length", ())), None)
     return Request(
@@ -127,7 +123,7 @@ def request_of(scope: Scope, route: Route, target: bytes) -> Request:
         has_body=chunked or length not in (None, b"0"),
         length=length,
         expects=any(value.strip().lower() == b"100-continue" for value in sent.get(b"expect", ())),
-        pays=pays,
+        pays=pays(headers),
     )
 
 

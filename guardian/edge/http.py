@@ -10,6 +10,7 @@ from typing import Protocol
 import orjson
 from starlette.types import Message, Receive, Scope, Send
 
+from guardian.facilitator.headers import HOP_BY_HOP
 from guardian.flow.parts import Generation
 
 LISTEN_AFTER_S = 0.05
@@ -20,21 +21,6 @@ MAX_BODY_BYTES = 1024 * 1024
 
 BODY_TIMEOUT_S = 30.0
 """A caller that takes longer to send a payment holds a connection for nothing."""
-
-HOP_BY_HOP = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"proxy-connection",
-    )
-)
-"""RFC 9110 §7.6.1: these speak of one connection and are never forwarded."""
 
 NEVER_FORWARDED = HOP_BY_HOP | {b"host", b"content-length", b"expect", b"accept-encoding"}
 """The client towards the facilitator sets its own of these."""
