@@ -19,29 +19,14 @@ SPAN_ATTRIBUTES: Final = {
     "scheme": "guardian.scheme",
     "facilitator": "guardian.facilitator",
     "operation": "guardian.operation",
-    "outcome": "guardian.outcome",
-    "rule": "guardian.rule",
-    "reason": "guardian.reason",
-    "settlement": "guardian.settlement.id",
-    "transaction": "guardian.transaction",
-    "attempt": "guardian.attempt",
-    "method": "guardian.rpc.method",
-    "route": "guardian.route",
-    "status": "http.response.status_code",
 }
 
 
 class SpanName(StrEnum):
-    """The spans; `Spans.open` takes no other names by convention."""
+    """The spans."""
 
     SETTLE = "guardian.settle"
-    VERIFY = "guardian.verify"
-    PURCHASE = "guardian.purchase"
-    PASS_THROUGH = "guardian.pass_through"
     ATTEMPT = "guardian.attempt"
-    WATCH = "guardian.watch"
-    RECONCILE = "guardian.reconcile"
-    RPC = "guardian.rpc"
 
 
 class Spans:
@@ -57,7 +42,7 @@ class Spans:
         self._tracer = provider.get_tracer(SERVICE)
 
     def open(
-        self, name: str, attributes: Mapping[str, str | int | float | bool]
+        self, name: SpanName, attributes: Mapping[str, str | int | float | bool]
     ) -> AbstractContextManager[Span]:
         """A span around a block. Attributes outside SPAN_ATTRIBUTES are dropped. An exception is recorded by
         its type only: its text may quote a request."""
@@ -77,7 +62,9 @@ _NO_SPAN: Final[AbstractContextManager[Span]] = nullcontext(INVALID_SPAN)
 
 
 @contextmanager
-def _span(tracer: Tracer, name: str, attributes: Mapping[str, str | int | float | bool]) -> Iterator[Span]:
+def _span(
+    tracer: Tracer, name: SpanName, attributes: Mapping[str, str | int | float | bool]
+) -> Iterator[Span]:
     opened: Callable[..., AbstractContextManager[Span]] = tracer.start_as_current_span
     with opened(name, attributes=attributes, record_exception=False, set_status_on_exception=False) as span:
         try:

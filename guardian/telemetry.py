@@ -41,7 +41,7 @@ MAX_FACILITATORS: Final = 64
 MAX_ROUTES: Final = 256
 MAX_WEBHOOKS: Final = 64
 
-CIRCUIT_LEVEL: Final = {"closed": 0, "half-open": 1, "half_open": 1, "open": 2}
+CIRCUIT_LEVEL: Final = {"closed": 0, "half-open": 1, "open": 2}
 
 
 class Telemetry:
@@ -208,7 +208,7 @@ class Telemetry:
 
     # -- spans, reading, end ---------------------------------------------------------------------
 
-    def span(self, name: str, **attributes: str | int | float | bool) -> AbstractContextManager[Span]:
+    def span(self, name: SpanName, **attributes: str | int | float | bool) -> AbstractContextManager[Span]:
         """A span around a block; see Spans.open."""
         return self._spans.open(name, attributes)
 

@@ -180,11 +180,11 @@ def traced(telemetry: Telemetry) -> InMemorySpanExporter:
 
 
 def test_a_span_carries_listed_attributes_only(telemetry: Telemetry, traced: InMemorySpanExporter) -> None:
-    with telemetry.span(SpanName.ATTEMPT, network=BASE, attempt=2, signature="0xsecret"):
+    with telemetry.span(SpanName.ATTEMPT, network=BASE, operation="settle", signature="0xsecret"):
         pass
     (span,) = traced.get_finished_spans()
     assert span.name == "guardian.attempt"
-    assert dict(span.attributes or {}) == {"guardian.network": BASE, "guardian.attempt": 2}
+    assert dict(span.attributes or {}) == {"guardian.network": BASE, "guardian.operation": "settle"}
 
 
 def test_spans_nest(telemetry: Telemetry, traced: InMemorySpanExporter) -> None:

@@ -29,7 +29,6 @@ are closed the oldest, else the oldest of all."""
 
 CLOSED: str = pybreaker.STATE_CLOSED
 OPEN: str = pybreaker.STATE_OPEN
-HALF_OPEN: str = pybreaker.STATE_HALF_OPEN
 
 
 class CircuitKey(NamedTuple):

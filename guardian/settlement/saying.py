@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from guardian.settlement.codes import read_code
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
 from guardian.settlement.texts import ESTIMATION, MAX_TEXT, read_text
-from guardian.settlement.verdict import Operation, Outcome
+from guardian.settlement.verdict import IN_DOUBT, Operation
 from guardian.wire.reply import uncapitalized, without_arguments
 
 MAX_BODY = 262_144
@@ -192,8 +192,7 @@ def _strings(document: object) -> list[tuple[str, str]]:
 
 
 def _most_doubtful(operation: Operation, tokens: list[str]) -> str:
-    in_doubt = (Outcome.SETTLEMENT, Outcome.UNKNOWN)
-    doubtful = (token for token in tokens if REASONS[token].outcome(operation) in in_doubt)
+    doubtful = (token for token in tokens if REASONS[token].outcome(operation) in IN_DOUBT)
     return next(doubtful, tokens[0] if tokens else "")
 
 

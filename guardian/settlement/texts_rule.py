@@ -16,10 +16,6 @@ class Sign(StrEnum):
     NONE = "none"
 
 
-TELLING = frozenset({Sign.SENT, Sign.TIME, Sign.CATCH_ALL})
-"""Signs beside which no other word proves anything."""
-
-
 @dataclass(frozen=True, slots=True)
 class TextRule:
     """name: bounded, becomes the verdict's rule; payload: the payment is at fault, not the facilitator;

@@ -7,7 +7,7 @@ what the guardian does not know; rewriting touches `accepts` and leaves the byte
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import orjson
@@ -71,15 +71,14 @@ class Demand:
     """What a resource server wants before it delivers.
 
     x402_version: 2 where the header demands, else 1; offers: those of the header, then those of the body;
-    resource: the URL that is sold, "" where none is named; error: why it asks (again); wants_payment_id:
-    the extension payment-identifier is declared; headers, body: as received.
+    resource: the URL that is sold, "" where none is named; error: why it asks (again); headers, body: as
+    received.
     """
 
     x402_version: int
     offers: tuple[Offer, ...]
     resource: str
     error: str
-    wants_payment_id: bool
     headers: RawHeaders = field(repr=False)
     body: bytes = field(repr=False)
 
@@ -102,7 +101,6 @@ def read_demand(headers: RawHeaders, body: bytes) -> Demand | None:
         offers=offers,
         resource=_resource(first) or next((offer.resource for offer in offers if offer.resource), ""),
         error=_text(first.get("error")),
-        wants_payment_id=_declares(first, "payment-identifier"),
         headers=headers,
         body=body,
     )
@@ -239,11 +237,6 @@ def _version(spot: Spot, root: Json) -> int:
 def _resource(root: Json) -> str:
     resource = root.get("resource")
     return _text(resource.get("url") if type(resource) is dict else resource)
-
-
-def _declares(root: Json, extension: str) -> bool:
-    extensions: Any = root.get("extensions")
-    return type(extensions) is dict and extension in extensions
 
 
 def _account(value: object) -> Address:
