@@ -25,7 +25,7 @@ class Alone:
         self._replicas = replicas
 
     @asynccontextmanager
-    async def with_(self, live: Live) -> AsyncIterator[bool]:
+    async def presenting(self, live: Live) -> AsyncIterator[bool]:
         """False: another replica is at it, or nobody can tell."""
         async with live.handing_out:
             if self._replicas.alone:

@@ -9,11 +9,12 @@ import hashlib
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from guardian.errors import CannotDecide, StoreUnavailable
+from guardian.flow.by_hand import said, said_by
 from guardian.flow.parts import Parts, log
 from guardian.policy.budget import Denial
 from guardian.settlement.record import Settlement
@@ -35,8 +36,6 @@ PREFIX: Final = "approval/"
 MAX_ASKED: Final = 500
 """Approvals that one caller may ask for in a day (UTC): more than people decide, and a part of MAX_PAPERS."""
 
-LONGEST_NAME: Final = 100
-LONGEST_TEXT: Final = 500
 _TRIES: Final = 3
 
 
@@ -136,7 +135,7 @@ class Approvals:
     ) -> Approval | None:
         """Approve of one, or deny it; None where there is none. lasts_s: in place of the policy's. Raises
         CannotDecide."""
-        who, why = said("by", by, LONGEST_NAME), said("note", note, LONGEST_TEXT, empty=True)
+        who, why = said_by(by, CannotDecide), said("note", note, CannotDecide)
         if lasts_s is None:
             lasts_s = self._parts.policy.spending.approvals_last_s
         if not 0 < lasts_s <= LONGEST_S:
@@ -149,22 +148,13 @@ class Approvals:
                 return None
             if known.state is State.USED:
                 raise CannotDecide(f"{id} was used by its payment already")
-            facts: dict[str, Any] = {"by": who, "note": why, "until": now + (lasts_s if approve else WAITS_S)}
-            state = State.APPROVED if approve else State.DENIED
-            decided = msgspec.structs.replace(known, state=state, **facts)
+            state, until = (State.APPROVED, now + lasts_s) if approve else (State.DENIED, now + WAITS_S)
+            decided = msgspec.structs.replace(known, state=state, by=who, note=why, until=until)
             ends_at = max(decided.until, now + WAITS_S)
             if await self._parts.store.ledger.swap(Swap(PREFIX + id, text, _text(decided)), ends_at):
                 log.warning("approval decided", extra={"approval": id, "how": str(state), "by": who})
                 return decided
         raise CannotDecide(f"{id} is just being used or decided; look again")
-
-
-def said(name: str, text: str, longest: int, *, empty: bool = False) -> str:
-    """What a person said, on one line; raises CannotDecide."""
-    text = " ".join(text.split())
-    if not (text or empty) or len(text) > longest or not text.isprintable():
-        raise CannotDecide(f"{name}: give 1 to {longest} characters that can be printed")
-    return text
 
 
 def _usable(known: Approval | None, text: str, key: str, now: float) -> Swap | Approval | None:

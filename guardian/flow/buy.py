@@ -298,7 +298,7 @@ class BuyFlow:
         buying, exchange = stay.buying, stay.exchange
         own = exchange.demand is None and other is None
         try:
-            async with self._alone.with_(buying.live) as alone:
+            async with self._alone.presenting(buying.live) as alone:
                 if not alone or buying.over:
                     return False
                 if buying.goods is not None:

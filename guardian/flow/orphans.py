@@ -12,6 +12,7 @@ from functools import partial
 
 from guardian.chain.asking import refund_fault
 from guardian.errors import CannotClose, ChainUnavailable
+from guardian.flow.by_hand import said, said_by
 from guardian.flow.live import Live
 from guardian.flow.parts import Parts, log
 from guardian.flow.replicas import ALONE_S
@@ -19,9 +20,6 @@ from guardian.flow.settle import SettleFlow
 from guardian.settlement.record import AGENT, Settlement, refunded, written_off
 from guardian.store.protocol import Store
 from guardian.wire.names import TxHash
-
-LONGEST_NAME = 100
-LONGEST_TEXT = 500
 
 _EVM_HASH = re.compile(r"0x[0-9a-f]{64}")
 _OTHER_HASH = re.compile(r"[0-9A-Za-z_-]{16,128}")
@@ -42,7 +40,7 @@ class Orphans:
     ) -> Settlement:
         """The payer has the money back. Raises CannotClose and IllegalMove."""
         hash = refund_hash(record, transaction)
-        who, why = _said("by", by, LONGEST_NAME), _said("note", note, LONGEST_TEXT, empty=True)
+        who, why = said_by(by, CannotClose), said("note", note, CannotClose)
         if unverified or not record.watched:
             why = f"{why} ({UNVERIFIED})".strip()
         else:
@@ -100,14 +98,14 @@ def lease_name(record: Settlement) -> str:
 
 def refund_unverified(record: Settlement, transaction: str, by: str, note: str, now: float) -> Close:
     """A refund that nobody holds against the chain. Raises CannotClose."""
-    why = f"{_said('note', note, LONGEST_TEXT, empty=True)} ({UNVERIFIED})".strip()
-    hash, who = refund_hash(record, transaction), _said("by", by, LONGEST_NAME)
+    why = f"{said('note', note, CannotClose)} ({UNVERIFIED})".strip()
+    hash, who = refund_hash(record, transaction), said_by(by, CannotClose)
     return partial(_refund, transaction=hash, by=who, note=why, now=now)
 
 
 def write_off(reason: str, by: str, now: float) -> Close:
     """Raises CannotClose."""
-    why, who = _said("reason", reason, LONGEST_TEXT), _said("by", by, LONGEST_NAME)
+    why, who = said("reason", reason, CannotClose, least=1), said_by(by, CannotClose)
     return lambda record: written_off(record, by=who, reason=why, now=now)
 
 
@@ -145,10 +143,3 @@ def refund_hash(record: Settlement, transaction: str) -> TxHash:
     if hash == record.transaction:
         raise CannotClose("transaction: that is the payment itself; give the hash of the transfer back")
     return TxHash(hash)
-
-
-def _said(name: str, text: str, longest: int, *, empty: bool = False) -> str:
-    text = " ".join(text.split())
-    if not (text or empty) or len(text) > longest or not text.isprintable():
-        raise CannotClose(f"{name}: give 1 to {longest} characters that can be printed")
-    return text

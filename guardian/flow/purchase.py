@@ -85,8 +85,10 @@ class Purchases:
 
         That a replica has died is noticed late, and a client whose connection broke may sign anew at once.
         """
+        if self._flow.replicas.alone:
+            return []
         living = {self._parts.replica}
-        for _ in range(0 if self._flow.replicas.alone else LOOKS):
+        for _ in range(LOOKS):
             found = await self._parts.store.under_way(fresh)
             beside = [one for one in found if one.key != fresh.key and same_purchase(one, fresh)]
             of = {one.owner for one in beside} - living
@@ -97,9 +99,7 @@ class Purchases:
             for owner in of:
                 if await self._flow.replicas.outlives(owner):
                     living.add(owner)
-        if not self._flow.replicas.alone:
-            raise StoreUnavailable("a payment of this purchase was left behind and cannot be taken up")
-        return []
+        raise StoreUnavailable("a payment of this purchase was left behind and cannot be taken up")
 
     async def answered(self, live: Live, visit: Visit) -> bool:
         """Answer from the payment before this one; False: nothing stands before it any more."""

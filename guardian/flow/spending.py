@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from guardian.errors import BadPayment, SpendingDenied, StoreUnavailable
-from guardian.flow.approvals import KEPT_S, LONGEST_NAME, LONGEST_TEXT, Approval, Approvals, State, said
+from guardian.errors import BadPayment, CannotDecide, SpendingDenied, StoreUnavailable
+from guardian.flow.approvals import KEPT_S, Approval, Approvals, State
+from guardian.flow.by_hand import said, said_by
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
 from guardian.flow.preflight import decimals_of
@@ -261,7 +262,7 @@ class Spending:
     async def stop(self, by: str, reason: str = "") -> Stop:
         """Refuse every new payment from now on, whatever the policy says; durable. Raises CannotDecide, and
         StoreUnavailable where it does not hold."""
-        who, why = said("by", by, LONGEST_NAME), said("reason", reason, LONGEST_TEXT, empty=True)
+        who, why = said_by(by, CannotDecide), said("reason", reason, CannotDecide)
         stop = Stop(who, why, self._parts.clock())
         ledger = self._parts.store.ledger
         if await ledger.swap(Swap(STOP, "", msgspec.json.encode(stop).decode()), FOREVER):
@@ -273,7 +274,7 @@ class Spending:
 
     async def resume(self, by: str) -> Stop | None:
         """Take payments again; who had stopped them."""
-        who = said("by", by, LONGEST_NAME)
+        who = said_by(by, CannotDecide)
         text = await self._parts.store.ledger.paper(STOP)
         if text and await self._parts.store.ledger.swap(Swap(STOP, text, ""), FOREVER):
             log.warning("spending resumed", extra={"by": who})
