@@ -4,6 +4,7 @@ Read only, and no proof: what is told here moves no record. Findings that do are
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from guardian.chain.endpoint import Endpoint
 from guardian.chain.evidence import TRANSFER, Receipt, Use, judge, read_receipt, word
@@ -28,7 +29,7 @@ async def how_they_stand(endpoints: Endpoints, targets: Sequence[Target]) -> dic
     said: dict[str, str] = {}
     for start in range(0, len(targets), STEP):
         part = targets[start : start + STEP]
-        said |= await endpoints.first(lambda endpoint, part=part: _stand(endpoint, part))  # type: ignore[misc]
+        said |= await endpoints.first(partial(_stand, targets=part))
     return said
 
 

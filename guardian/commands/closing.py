@@ -5,7 +5,7 @@ against the chain. Where none runs, the store is written to instead.
 """
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote, urlencode
 
 import typer
@@ -15,6 +15,11 @@ from guardian.commands.output import print_json, print_lines, print_table
 from guardian.commands.records import PARTIES, AsJson, Id, Ops, StoreUrl, orphans
 from guardian.commands.source import Records, View
 from guardian.errors import CannotClose, GuardianError
+
+if TYPE_CHECKING:
+    from guardian.flow.orphans import Close
+    from guardian.settlement.record import Settlement
+    from guardian.store.protocol import Store
 
 By = Annotated[str, typer.Option("--by", help="Your name, for the audit trail.")]
 
@@ -37,11 +42,11 @@ def refund(
 ) -> None:
     """Take an orphan off the queue: the payer has the money back."""
 
-    async def offline(opened: Any) -> View:
+    async def offline(opened: "Store") -> View:
         from guardian.edge.views import settlement_view
         from guardian.flow.orphans import close_in_store, refund_unverified
 
-        def close(record: Any) -> Any:
+        def close(record: "Settlement") -> "Close":
             if record.watched and not unverified:
                 raise CannotClose("transaction: no guardian runs that could ask the chain; say --unverified")
             return refund_unverified(record, transaction, by, note, time.time())
@@ -64,7 +69,7 @@ def write_off(
 ) -> None:
     """Take an orphan off the queue: nothing more is done about it."""
 
-    async def offline(opened: Any) -> View:
+    async def offline(opened: "Store") -> View:
         from guardian.edge.views import settlement_view
         from guardian.flow import orphans as queue
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from guardian.commands.output import print_json, print_lines, print_table
-from guardian.commands.records import AsJson, Ops, write_time
+from guardian.commands.output import print_json, print_lines, print_table, write_time
+from guardian.commands.records import AsJson, Ops
 from guardian.commands.source import Records
 from guardian.errors import GuardianError
 

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from rich.console import Console
@@ -57,6 +58,11 @@ def _shortened(cell: str) -> str:
 def print_error(message: str) -> None:
     """One line on stderr."""
     sys.stderr.write("guardian: " + clean(" ".join(message.split())) + "\n")
+
+
+def write_time(at: float) -> str:
+    """Unix seconds as people read them."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def clean(text: str) -> str:

@@ -2,16 +2,18 @@
 
 import os
 import time
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from guardian.commands.output import print_json, print_lines, print_table
+from guardian.commands.output import print_json, print_lines, print_table, write_time
 from guardian.commands.source import Records
 from guardian.errors import GuardianError
 from guardian.settlement.states import Money
+
+if TYPE_CHECKING:
+    from guardian.store.protocol import Store
 
 settlements = typer.Typer(help="Payments and what became of them.")
 orphans = typer.Typer(help="Payments that were taken and not delivered.")
@@ -116,7 +118,7 @@ def _evidence(id: str, ops: str | None, store: str | None) -> dict[str, Any]:
     from guardian.flow.evidence import evidence_in_store
     from guardian.flow.sealing import sealing_from
 
-    async def read(opened: Any) -> Any:
+    async def read(opened: "Store") -> Any:
         return await evidence_in_store(opened, id, sealing_from(os.environ), time.time())
 
     found = Records(ops, store).read(f"/api/orphans/{quote(id, safe='')}/evidence", read)
@@ -145,8 +147,3 @@ def _cell(name: str, value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "-" if value is None or value == "" else str(value)
-
-
-def write_time(at: float) -> str:
-    """Unix seconds as people read them."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -12,11 +12,14 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from guardian.errors import GuardianError
 from guardian.settings import read_ops_listen, read_store
+
+if TYPE_CHECKING:
+    from guardian.store.protocol import Store
 
 TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 64 * 1024 * 1024  # a page of a thousand records with full audit trails is a tenth
@@ -26,6 +29,9 @@ _ASKER: Final = (400, 409)
 """What is wrong then is what was asked, and the answer names the field."""
 
 View = dict[str, Any]
+Offline = Callable[["Store"], Awaitable[Any]]
+"""What is done in the store itself."""
+
 T = TypeVar("T")
 
 
@@ -46,7 +52,7 @@ class Records:
         query = [("limit", str(limit)), *(("money", state) for state in money)]
         query += [("orphans", "true")] if orphans else []
 
-        async def read(store: Any) -> list[View]:
+        async def read(store: "Store") -> list[View]:
             from guardian.edge.views import settlement_view
 
             return [
@@ -63,7 +69,7 @@ class Records:
     def one(self, id: str) -> View | None:
         """One record by id; None when there is none."""
 
-        async def read(store: Any) -> View | None:
+        async def read(store: "Store") -> View | None:
             from guardian.edge.views import settlement_view
 
             record = await store.get_by_id(id)
@@ -74,7 +80,7 @@ class Records:
             raise GuardianError(f"--ops: {self._operations()} answers no settlement; {_WHOSE}")
         return answer
 
-    def told(self, path: str, content: object, offline: Callable[[Any], Awaitable[Any]] | None) -> Any:
+    def told(self, path: str, content: object, offline: Offline | None) -> Any:
         """What the running guardian answers to a POST; `offline` does it in the store where none runs.
         None for an unknown record."""
         try:
@@ -98,7 +104,7 @@ class Records:
                 f"--ops: nothing listens at {self._operations()}; start guardian serve"
             ) from None
 
-    def read(self, path: str, read: Callable[[Any], Awaitable[Any]]) -> Any:
+    def read(self, path: str, read: Offline) -> Any:
         """What the running guardian answers to a GET; `read` reads it from the store where none runs. None
         for an unknown record."""
         if self.store and not self.ops:
@@ -110,7 +116,7 @@ class Records:
                 raise GuardianError(f"--ops: nothing listens at {self.ops}; start guardian serve") from None
             return self._in_store(read, reading=True)
 
-    def _in_store(self, script: Callable[[Any], Awaitable[Any]], *, reading: bool) -> Any:
+    def _in_store(self, script: Offline, *, reading: bool) -> Any:
         """What comes of a script on the store, where no guardian listens."""
         url = read_store(self.environ, self.store)
         if not self.store and (file := _missing(url)):
@@ -180,7 +186,7 @@ def _missing(url: str) -> str:
 
 
 def with_store(
-    url: str, read: Callable[[Any], Awaitable[T]], *, reading: bool = False, new: bool = False
+    url: str, read: Callable[["Store"], Awaitable[T]], *, reading: bool = False, new: bool = False
 ) -> T:
     """What comes of a script on the open store. reading: beside a guardian that uses it; new: it need not
     exist. Raises PolicyError and StoreUnavailable."""

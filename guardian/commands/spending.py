@@ -3,13 +3,12 @@
 The running guardian does it: where none runs, nobody pays.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from guardian.commands.output import print_json, print_lines, print_table
+from guardian.commands.output import print_json, print_lines, print_table, write_time
 from guardian.commands.records import AsJson, Id, Ops
 from guardian.commands.source import Records, View
 from guardian.errors import GuardianError
@@ -139,5 +138,5 @@ def _seconds(text: str) -> float:
 
 def _cell(name: str, value: object) -> str:
     if name in ("at", "until") and isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return write_time(value)
     return "-" if value is None or value == "" else str(value)

@@ -1,11 +1,10 @@
 """`guardian webhooks list | retry | forget`: what was sent to nobody yet. Asks the running guardian."""
 
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from guardian.commands.output import print_json, print_lines, print_table
+from guardian.commands.output import print_json, print_lines, print_table, write_time
 from guardian.commands.records import AsJson, Ops
 from guardian.commands.source import Records
 from guardian.errors import GuardianError
@@ -75,6 +74,7 @@ def _row(one: dict[str, Any]) -> list[str]:
 
 
 def _dead_row(one: dict[str, Any]) -> list[str]:
-    at = datetime.fromtimestamp(float(one.get("at") or 0), UTC).isoformat(timespec="seconds")
-    facts = [str(one.get(name)) for name in ("attempts", "why")]
-    return [*(str(one.get(name)) for name in ("id", "webhook", "event")), at.replace("+00:00", "Z"), *facts]
+    id, webhook, event, attempts, why = (
+        str(one.get(name)) for name in ("id", "webhook", "event", "attempts", "why")
+    )
+    return [id, webhook, event, write_time(float(one.get("at") or 0)), attempts, why]

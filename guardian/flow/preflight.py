@@ -15,7 +15,6 @@ from guardian.settlement.preflight import Check, Facts, Finding, findings
 from guardian.wire.networks import Domain, dollar_decimals
 from guardian.wire.payment import Method, Payment
 
-
 MAX_KNOWN = 1024
 """Limits kept, by network, token and facilitator; where callers name more, looking begins anew."""
 

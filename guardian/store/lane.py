@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from guardian.errors import GuardianError, StoreUnavailable
 
@@ -24,6 +24,12 @@ T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], T]
 Outcome = tuple[Any, GuardianError | None]
 """What a job gave, or what it raised: of the two one is None."""
+
+
+class Do(Protocol):
+    """Whatever does work with a connection of its own; raises StoreUnavailable, or what the work raised."""
+
+    async def __call__(self, work: Work[T], /) -> T: ...
 
 
 class Waiting:
@@ -117,7 +123,8 @@ class Reader:
         """The result of `work`; raises StoreUnavailable, or what `work` raised."""
         future = self._waiting.add()
         self._lane.start(work, functools.partial(self._waiting.resolve, future))
-        return await future  # type: ignore[no-any-return]
+        result: T = await future
+        return result
 
     async def close(self) -> None:
         """Refuse whoever comes now, finish what is queued, close the connection; idempotent."""

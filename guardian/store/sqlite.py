@@ -89,7 +89,7 @@ class SqliteStore(OneProcess):
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self.notices = SqliteNotices(self._write, self._read_with)
-        self.ledger = SqliteLedger(lambda work: self._write().do(work), self._read_with)
+        self.ledger = SqliteLedger(self._write_with, self._read_with)
 
     async def open(self) -> None:
         if self._reading:
@@ -172,6 +172,9 @@ class SqliteStore(OneProcess):
         if self._writer is None:
             raise StoreUnavailable("the store is open for reading only" if self._reader else NOT_OPEN)
         return self._writer
+
+    async def _write_with(self, work: Work[T]) -> T:
+        return await self._write().do(work)
 
     async def _read(self, sql: str, values: Sequence[object]) -> list[Settlement]:
         return await self._read_with(partial(_select, sql, values))

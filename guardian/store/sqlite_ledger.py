@@ -4,11 +4,10 @@ A step writes several rows, so it has a savepoint of its own: one that fails lea
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from guardian.store.lane import T, Work
+from guardian.store.lane import Do, T, Work
 from guardian.store.ledger import (
     LISTED,
     Ask,
@@ -20,8 +19,6 @@ from guardian.store.ledger import (
     release_in,
     swap_in,
 )
-
-Do = Callable[[Work[Any]], Awaitable[Any]]
 
 _PUT_SUMS = (
     "INSERT INTO budget VALUES (?,?,?,?)"
@@ -42,11 +39,10 @@ class SqliteLedger:
         self._read = read
 
     async def hold(self, ask: Ask) -> Outcome:
-        outcome: Outcome = await self._step(partial(_hold, ask))
-        return outcome
+        return await self._step(partial(_hold, ask))
 
     async def release(self, key: str, token: str) -> bool:
-        return bool(await self._step(partial(_release, key, token)))
+        return await self._step(partial(_release, key, token))
 
     async def standing(self, key: str) -> Hold | None:
         rows = await self._rows("SELECT key, token, at FROM hold WHERE key = ?", key)
@@ -71,14 +67,13 @@ class SqliteLedger:
         return dict(await self._rows(sql, len(prefix), prefix, after, LISTED))
 
     async def swap(self, swap: Swap, ends_at: float, now: float = 0.0) -> bool:
-        return bool(await self._step(partial(_swap, swap, ends_at, now)))
+        return await self._step(partial(_swap, swap, ends_at, now))
 
-    async def _step(self, work: Work[T]) -> Any:
+    async def _step(self, work: Work[T]) -> T:
         return await self._write(partial(_saved, work))
 
     async def _rows(self, sql: str, *values: object) -> list[Any]:
-        found: list[Any] = await self._read(lambda connection: connection.execute(sql, values).fetchall())
-        return found
+        return await self._read(lambda connection: connection.execute(sql, values).fetchall())
 
 
 def _saved(work: Work[T], connection: sqlite3.Connection) -> T:

@@ -1,13 +1,13 @@
 """Events for webhooks in the SQLite file. Their SQL, and nothing of records."""
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 
 from guardian.settlement.notice import Notice
+from guardian.store.lane import Do
 from guardian.store.writer import Writer
 
 _KEEP = "INSERT INTO notice (hook, id, dead, data) VALUES (?, ?, ?, ?) ON CONFLICT (hook, id) DO NOTHING"
@@ -15,7 +15,6 @@ _OF = "SELECT data FROM notice WHERE hook = ? AND dead = ? ORDER BY seq LIMIT ?"
 _PUT = "UPDATE notice SET dead = ?, data = ? WHERE hook = ? AND id = ?"
 _DROP = "DELETE FROM notice WHERE hook = ? AND id = ?"
 _COUNT = "SELECT count(*) FROM notice WHERE hook = ? AND dead = ?"
-
 _HOOKS = "SELECT DISTINCT hook FROM notice ORDER BY hook"
 
 _encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Notice)
@@ -24,7 +23,7 @@ _encoder, _decoder = msgspec.json.Encoder(), msgspec.json.Decoder(Notice)
 class SqliteNotices:
     """The part of a store that is about events."""
 
-    def __init__(self, writer: Callable[[], Writer], read: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(self, writer: Callable[[], Writer], read: Do) -> None:
         self._writer = writer
         self._read = read
 
@@ -33,12 +32,10 @@ class SqliteNotices:
             await self._writer().do(partial(keep, (notice,)))
 
     async def waiting(self, hook: str, limit: int) -> list[Notice]:
-        found: list[Notice] = await self._read(partial(_of, hook, False, limit))
-        return found
+        return await self._read(partial(_of, hook, False, limit))
 
     async def dead(self, hook: str, limit: int) -> list[Notice]:
-        found: list[Notice] = await self._read(partial(_of, hook, True, limit))
-        return found
+        return await self._read(partial(_of, hook, True, limit))
 
     async def put(self, notice: Notice) -> None:
         row = (notice.dead, _encoder.encode(notice), notice.hook, notice.id)
@@ -49,12 +46,10 @@ class SqliteNotices:
             await self._writer().do(partial(_execute, _DROP, (notice.hook, notice.id)), patient=True)
 
     async def count(self, hook: str) -> tuple[int, int]:
-        found: tuple[int, int] = await self._read(partial(_count, hook))
-        return found
+        return await self._read(partial(_count, hook))
 
     async def hooks(self) -> list[str]:
-        found: list[str] = await self._read(_hooks)
-        return found
+        return await self._read(_hooks)
 
 
 def keep(notices: Sequence[Notice], connection: sqlite3.Connection) -> None:

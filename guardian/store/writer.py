@@ -58,7 +58,8 @@ class Writer:
             self._go_on()
         elif self._resting and self._urgent:
             self._hurry()
-        return await future  # type: ignore[no-any-return]
+        result: T = await future
+        return result
 
     async def close(self) -> None:
         """Refuse whoever comes now, finish what is queued, close the connection; idempotent."""
