@@ -110,14 +110,17 @@ def exports(signal: str, environ: Mapping[str, str]) -> bool:
 
 
 def standard_resource(service_version: str) -> Resource:
-    attributes: dict[str, Any] = {SERVICE_VERSION: service_version}
-    resource = Resource.create(attributes)  # reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
+    """What is said of this process, by the standard OTEL_* variables where they say it."""
+    resource = Resource.create(
+        {SERVICE_VERSION: service_version}
+    )  # reads OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES
     if str(resource.attributes.get(SERVICE_NAME, "unknown_service")).startswith("unknown_service"):
         return resource.merge(Resource({SERVICE_NAME: SERVICE}))
     return resource
 
 
 def tracer_provider(resource: Resource) -> TracerProvider:
+    """Spans to where the standard OTEL_* variables say."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)

@@ -52,10 +52,12 @@ OnSpent = Callable[[str, int], None]
 """Told of every message to a node: the endpoint's label, and the calls (credits) in the message."""
 
 
-def unheard(method: str, outcome: str, seconds: float) -> None: ...
+def unheard(method: str, outcome: str, seconds: float) -> None:
+    """Where nobody listens."""
 
 
-def uncounted(label: str, calls: int) -> None: ...
+def uncounted(label: str, calls: int) -> None:
+    """Where nobody counts."""
 
 
 class RpcRefused(ChainUnavailable):

@@ -67,6 +67,7 @@ def state_answer(found: object) -> bool | None:
 
 
 def receipt_call(transaction: TxHash) -> Call:
+    """The receipt of a transaction."""
     return Call("eth_getTransactionReceipt", [transaction])
 
 
@@ -79,6 +80,7 @@ def receipt_answer(found: object) -> Receipt | None:
 
 
 def transaction_call(transaction: TxHash) -> Call:
+    """A transaction, in a block or waiting."""
     return Call("eth_getTransactionByHash", [transaction])
 
 

@@ -50,12 +50,11 @@ class Look:
 class Watch:
     """One target under watch.
 
-        since: when it was (last) handed in; looked_at, looked_head: time and head of the last look;
-        stale: something came in since the last look;
-        past_from: the lowest block searched, -1 before the first; missing: looks in a row with a used
-        nonce and no transaction for it; claim: what seems to exclude payment, not proven yet;
-    witnessed_from: when one endpoint alone first showed a payment, and the time of its head then;
-    denied: another one contradicted it.
+    since: when it was (last) handed in; looked_at, looked_head: time and head of the last look; stale:
+    something came in since the last look; past_from: the lowest block searched, -1 before the first;
+    missing: looks in a row with a used nonce and no transaction for it; claim: what seems to exclude
+    payment, not proven yet; witnessed_from: when one endpoint alone first showed a payment, and the time of
+    its head then; denied: another one contradicted it.
     """
 
     target: Target

@@ -64,10 +64,6 @@ DEBT_PAUSE_CAP_S = 10.0
 
 WITNESS_PACE_S = 0.5
 
-
-def _ignore(text: str) -> None: ...
-
-
 CLOCK_MARGIN_S = 60.0
 """What the clocks of two honest machines may differ before one is taken to be earlier."""
 
@@ -84,7 +80,7 @@ class Watcher:
         confirmations: int,
         finality_blocks: Finality,
         clock: Callable[[], float],
-        on_error: Callable[[str], None] = _ignore,
+        on_error: Callable[[str], None] = lambda text: None,
         on_head: Callable[[int], None] = lambda head: None,
     ) -> None:
         """clock: Unix seconds. on_error is told what keeps the watcher from seeing, free of secrets;

@@ -69,6 +69,7 @@ class Facilitators:
         self._set_limits()
 
     def named(self, name: str) -> Facilitator | None:
+        """The one of this name, if there is one."""
         member = self._by_name.get(name)
         return member.facilitator if member else None
 

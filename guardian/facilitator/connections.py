@@ -151,11 +151,12 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: one request at a time, and the reply to it. open: where it is entered."""
+    """One connection: one request at a time, and the reply to it."""
 
     _transport: asyncio.Transport
 
     def __init__(self, everywhere: "set[_Connection]") -> None:
+        """everywhere: all that are open, where it is entered and taken out."""
         self._everywhere = everywhere
         self._parser = httptools.HttpResponseParser(self)
         self._asked: asyncio.Future[Answer] | None = None
@@ -270,6 +271,7 @@ class _Connection(asyncio.Protocol):
 
 
 def too_large(max_bytes: int) -> errors.ReplyLost:
+    """What a reply over the limit is."""
     return errors.ReplyLost(f"the reply is larger than {max_bytes} bytes")
 
 

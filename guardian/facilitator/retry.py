@@ -44,7 +44,7 @@ async def try_again(
     # Nearly every first attempt is the last one: building the machinery would cost more than all else.
     if attempts <= 1 or (first_wait_s := again(first)) is None:
         return first
-    least_wait_s = 0.0
+    tried, least_wait_s = 0, 0.0
 
     def wanted(result: T) -> bool:
         nonlocal least_wait_s
@@ -60,7 +60,6 @@ async def try_again(
         retry_error_callback=_last_result,
         sleep=sleep,
     )
-    tried = 0
 
     async def once() -> T:
         nonlocal tried

@@ -196,23 +196,22 @@ async def _ask(
     tainted: Callable[[], bool],
 ) -> Tried:
     begun, health = time.monotonic(), Health.NEUTRAL  # what a cancellation leaves (law 9)
-    sent = before.sent
-    operation = question.operation
+    sent, operation = before.sent, question.operation
     try:
         reply, transport, detail = await _exchange(facilitator, question)
+        status, body = (reply.status, reply.body) if reply else (0, b"")
         heard = Heard(
             operation,
             facilitator=facilitator.name,
             network=question.network,
-            status=reply.status if reply else 0,
-            body=reply.body if reply else b"",
+            status=status,
+            body=body,
             transport=transport,
             history=History.IN_DOUBT if tainted() else History.REPEATED if sent else History.FIRST,
             detail=detail,
         )
         judgement = judge(question.generation.policy, heard)
-        verdict = judgement.verdict
-        health = verdict.health
+        health = (verdict := judgement.verdict).health
     finally:
         parts.circuits.record(ticket, health)
     seconds = time.monotonic() - begun
@@ -220,13 +219,8 @@ async def _ask(
     parts.telemetry.classified(operation, verdict.outcome, verdict.rule)
     if judgement.shadows or verdict.alert is not Alert.OFF:
         _tell(parts, facilitator, question, judgement)
-    answered = HeardOf(
-        parts.clock(),
-        facilitator.name,
-        reply.status if reply else 0,
-        f"{verdict.outcome}: {verdict.rule}" if reply else f"{transport}: {detail}",
-        reply.body if reply else b"",
-    )
+    note = f"{verdict.outcome}: {verdict.rule}" if reply else f"{transport}: {detail}"
+    answered = HeardOf(parts.clock(), facilitator.name, status, note, body)
     sent = sent or transport is not Transport.NOT_SENT
     return Tried(verdict, reply, facilitator.name, sent, (*before.heard, answered))
 

@@ -39,6 +39,7 @@ def text_rule(
     failover: bool = False,
     cure: str = "",
 ) -> TextRule:
+    """A rule of which any one pattern has to be found."""
     return TextRule(name, sign, any_of("|".join(patterns)), payload, prior, failover, cure)
 
 

@@ -48,6 +48,7 @@ guardian writes behind its back; another new one may."""
 
 
 def stamp_of(store_id: str) -> str:
+    """What stands in every bucket of a store."""
     return f"{SCHEMA}:{store_id}"
 
 

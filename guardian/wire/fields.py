@@ -84,6 +84,7 @@ def refuse_misspelt(parent: Json, names: frozenset[str], path: str) -> None:
 
 
 def object_at(parent: Json, key: str, path: str) -> Json:
+    """An object. path: of the parent, with a dot at its end, as in all of these; all raise BadPayment."""
     value = parent.get(key)
     if type(value) is not dict:
         raise BadPayment(f"{path}{key}", found(value), "send a JSON object")
@@ -91,6 +92,7 @@ def object_at(parent: Json, key: str, path: str) -> Json:
 
 
 def text_at(parent: Json, key: str, path: str, cure: str) -> str:
+    """A text of 1 to MAX_TEXT characters. cure: what to send instead."""
     value = parent.get(key)
     if type(value) is not str or not 0 < len(value) <= MAX_TEXT:
         raise BadPayment(f"{path}{key}", found(value), cure)
@@ -140,6 +142,7 @@ def bytes32_at(parent: Json, key: str, path: str) -> Nonce:
 
 
 def is_address(value: object) -> bool:
+    """Whether it is an EVM address, in any case."""
     return type(value) is str and _ADDRESS.fullmatch(value.lower()) is not None
 
 

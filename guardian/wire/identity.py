@@ -77,6 +77,7 @@ def read_signed(network: Network, scheme: str, asset: str, payload: Json) -> Sig
 
 
 def is_evm(network: str) -> bool:
+    """Whether a network is one of Ethereum's kind, by its CAIP-2 id."""
     return network.startswith("eip155:")
 
 

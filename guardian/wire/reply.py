@@ -111,20 +111,24 @@ def read_verify_reply(status: int, body: bytes) -> VerifyReply:
 
 
 def write_settle_success(*, transaction: str, network: str, payer: str, amount: int | None = None) -> bytes:
+    """A success with every key that SDKs demand. amount: atomic units, where it is told."""
     said = {"success": True, "payer": payer, "transaction": transaction, "network": network}
     return orjson.dumps(said if amount is None else {**said, "amount": str(amount)})
 
 
 def write_settle_failure(*, reason: str, message: str, transaction: str, network: str, payer: str) -> bytes:
+    """A failure with every key that SDKs demand."""
     said = {"success": False, "errorReason": reason, "errorMessage": message, "payer": payer}
     return orjson.dumps({**said, "transaction": transaction, "network": network})
 
 
 def write_verify_valid(payer: str) -> bytes:
+    """A yes to /verify."""
     return orjson.dumps({"isValid": True, "payer": payer})
 
 
 def write_verify_invalid(*, reason: str, message: str, payer: str) -> bytes:
+    """A no to /verify."""
     said = {"isValid": False, "invalidReason": reason, "invalidMessage": message, "payer": payer}
     return orjson.dumps(said)
 
