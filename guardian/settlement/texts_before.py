@@ -10,26 +10,25 @@ from guardian.settlement.texts_rule import Sign, text_rule
 ESTIMATION = text_rule(
     "estimation",
     Sign.BEFORE,
-    r"\b(?:unable|failed|failure|cannot|can t|could not|couldn t|error|fail(?:ed|s)?|when|while|during)\b"
-    r".{0,30}\bestimat\w{1,6} (?:the )?(?:\w{1,12} )?gas\b",
+    r"\b(?:unable|failed|failure|cannot|can t|could not|couldn t|error|fail(?:ed|s)?|when|while|"
+    r"during)\b.{0,30}\bestimat\w{1,6} (?:the )?(?:\w{1,12} )?gas\b",
     r"\b(?:gas estimat\w{1,6}|estimat\w{1,6} (?:the )?gas)\b(?:(?!pass|succe|ok\b|but\b|transact|"
-    r"tx\b).){0,20}"
-    r"\b(?:fail\w{0,3}|error|revert\w{0,2}|"
-    r"unavailable)\b",
+    r"tx\b).){0,20}\b(?:fail\w{0,3}|error|revert\w{0,2}|unavailable)\b",
     r"\bgas required exceeds\b|\bunpredictable gas limit\b|\bestimate gas (?:execution error|arguments)\b",
     # geth's number for a revert in eth_call and eth_estimateGas; nothing in a block has one.
     r"\berror code 3: execution reverted\b|\bcode: 3, message: execution reverted\b",
-    r"\baction ?= ?estimate ?gas\b|\beth estimate gas\b|\b(?:failed|failure|error|revert\w{0,2})\b[^|]{0,20}"
-    r"\bgas estimat\w{1,6}\b(?! (?:passed|ok|succeeded|was|is)\b)",
+    r"\baction ?= ?estimate ?gas\b|\beth estimate gas\b|"
+    r"\b(?:failed|failure|error|revert\w{0,2})\b[^|]{0,20}\bgas estimat\w{1,6}\b(?! (?:passed|ok|succeeded|"
+    r"was|is)\b)",
     cure="the signature may be too fresh for the facilitator's node: repeat the same payload after a second",
 )
 
 ESTIMATION_REFUSED = text_rule(
     "estimation_refused",
     Sign.REFUSED,
-    r"\b(?:invalid|bad|malformed) (?:\w{1,12} ){0,2}(?:signature|signer)\b|\bsignature (?:is )?(?:invalid|"
-    r"mismatch|"
-    r"expired|verification failed)\b|\bauthorization (?:is |has )?expired\b|\bamount exceeds balance\b",
+    r"\b(?:invalid|bad|malformed) (?:\w{1,12} ){0,2}(?:signature|signer)\b|"
+    r"\bsignature (?:is )?(?:invalid|mismatch|expired|verification failed)\b|"
+    r"\bauthorization (?:is |has )?expired\b|\bamount exceeds balance\b",
     payload=True,
     prior=True,
 )
@@ -38,13 +37,14 @@ ESTIMATION_REFUSED = text_rule(
 GAS_MONEY = text_rule(
     "gas_money",
     Sign.BEFORE,
-    r"\binsufficient (?:funds|balance|eth|native(?: token)?|sol|lamports?) (?:for|to (?:pay|cover)) (?:the )?"
-    r"(?:gas|intrinsic|(?:network |transaction )?fees?)\b|\binsufficient balance for transaction fee\b",
-    r"\btotal cost \(gas\b|\b(?:upfront|cumulative) cost\b|\binsufficient (?:gas(?! refund)|lamports|"
-    r"native balance)\b|\binsufficient (?:\w{1,12} ){0,2}(?:balance|funds) (?:in|of|on) (?:the )?(?:"
-    r"delegation|facilitator|relayer|sponsor|fee payer|operator)\b|"
-    r"\b(?:facilitator|relayer|"
-    r"fee payer|signer|hot wallet)\b.{0,30}\b(?:insufficient|not enough|low|"
+    r"\binsufficient (?:funds|balance|eth|native(?: token)?|sol|lamports?) (?:for|"
+    r"to (?:pay|cover)) (?:the )?(?:gas|intrinsic|(?:network |transaction )?fees?)\b|"
+    r"\binsufficient balance for transaction fee\b",
+    r"\btotal cost \(gas\b|\b(?:upfront|cumulative) cost\b|"
+    r"\binsufficient (?:gas(?! refund)|lamports|native balance)\b|"
+    r"\binsufficient (?:\w{1,12} ){0,2}(?:balance|funds) (?:in|of|on) (?:the )?(?:delegation|facilitator|"
+    r"relayer|sponsor|fee payer|operator)\b|"
+    r"\b(?:facilitator|relayer|fee payer|signer|hot wallet)\b.{0,30}\b(?:insufficient|not enough|low|"
     r"out of (?:gas|funds|money|eth|balance)|zero|empty)\b",
     r"\baa(?:21|31)\b|\bdidn ?t pay prefund\b|\bpaymaster deposit\b.{0,30}\btoo low\b|"
     r"\b(?:smart )?account does not have sufficient funds\b",
@@ -64,9 +64,9 @@ GAS_LIMIT = text_rule(
 FEE_CAP = text_rule(
     "fee_cap",
     Sign.BEFORE,
-    r"\bmax fee per gas less than block base fee\b|\b(?:max fee per gas|fee cap)\b.{0,60}\b(?:cannot be|is|"
-    r"less|lower) "
-    r"(?:lower |less |below )?(?:than )?(?:the )?(?:current )?(?:block )?base ?fee\b",
+    r"\bmax fee per gas less than block base fee\b|"
+    r"\b(?:max fee per gas|fee cap)\b.{0,60}\b(?:cannot be|is|less|lower) (?:lower |less |"
+    r"below )?(?:than )?(?:the )?(?:current )?(?:block )?base ?fee\b",
     r"\bgas price (?:is )?too high\b.{0,40}\bexceeds (?:the )?max(?:imum)?\b",
 )
 
@@ -76,8 +76,8 @@ SIMULATION = text_rule(
     r"\bsimulat\w{1,6}\b(?! (?:passed|ok|succeeded)).{0,60}\b(?:fail\w{0,3}|error|revert\w{0,2})\b",
     r"\b(?:fail\w{0,3}|error|unable|could not|revert\w{0,2})\b.{0,30}\bsimulat\w{1,6}\b(?! (?:passed|ok|"
     r"succeeded))",
-    r"\b(?:empty|missing|no \w{1,20} in) simulation result\b|\bsimulation result (?:is )?(?:empty|"
-    r"missing|undefined)\b",
+    r"\b(?:empty|missing|no \w{1,20} in) simulation result\b|"
+    r"\bsimulation result (?:is )?(?:empty|missing|undefined)\b",
     r"\b(?:pre ?flight|dry ?run)\b.{0,30}\bfail\w{0,3}\b|\baa(?:13|23|33|40)\b",
     payload=True,
     prior=True,
@@ -86,13 +86,13 @@ SIMULATION = text_rule(
 NOT_NOW = text_rule(
     "not_now",
     Sign.BEFORE,
-    r"\b(?:signer|wallet|relayer|facilitator|worker|lane) is (?:busy|settling|handling|serving) (?:with )?"
-    r"another (?:payment|settlement|request)\b",
+    r"\b(?:signer|wallet|relayer|facilitator|worker|lane) is (?:busy|settling|handling|"
+    r"serving) (?:with )?another (?:payment|settlement|request)\b",
     r"\bqueue (?:for [\w ]{1,60})?is full\b.{0,40}\b(?:retry|try again) (?:later|shortly|soon|in)\b",
     r"\b(?:service|facilitator|settlement service) (?:is )?(?:currently |temporarily |too )?(?:overloaded|"
     r"busy|at capacity)\b.{0,60}\b(?:retry|try again) (?:later|shortly|soon|in)\b",
-    r"\b(?:service|facilitator|settlements?|settling|payments) (?:is |are )?(?:currently |temporarily )?"
-    r"(?:paused|halted|suspended|under maintenance|in maintenance|draining)\b",
+    r"\b(?:service|facilitator|settlements?|settling|payments) (?:is |are )?(?:currently |"
+    r"temporarily )?(?:paused|halted|suspended|under maintenance|in maintenance|draining)\b",
     r"\bcircuit (?:breaker )?(?:is )?open\b",
     r"\bsettlement can be (?:retried|repeated) with the same (?:request|payload)\b",
 )
@@ -113,16 +113,13 @@ program's log, or a reason that names the simulation, may be another program's."
 
 # The facilitator counts its own traffic before it takes a payment on; a node does so at any step.
 _OWN_TRAFFIC = (
-    r"(?:^|\| )(?:error: )?(?:your |the )?(?:(?:payer|sender|wallet|merchant|tenant|seller|client|"
-    r"customer|user|"
-    r"ip|facilitator|settle|settlements?|payments?|verify|sponsor(?:ship)?|free|tier|plan|global|daily|"
-    r"weekly|"
-    r"hourly|monthly|per) ){1,4}"
+    r"(?:^|\| )(?:error: )?(?:your |the )?(?:(?:payer|sender|wallet|merchant|tenant|seller|client|customer|"
+    r"user|ip|facilitator|settle|settlements?|payments?|verify|sponsor(?:ship)?|free|tier|plan|global|daily|"
+    r"weekly|hourly|monthly|per) ){1,4}"
 )
 _TRY_LATER = (
-    r"(?:please )?(?:try|retry|wait|slow down|back off|upgrade)(?: again)?(?: (?:later|"
-    r"in \d{1,6} ?\w{1,8}|shortly|"
-    r"soon|in a (?:moment|minute|few \w{1,8})|your plan))?"
+    r"(?:please )?(?:try|retry|wait|slow down|back off|upgrade)(?: again)?(?: (?:later|in \d{1,6} ?\w{1,8}|"
+    r"shortly|soon|in a (?:moment|minute|few \w{1,8})|your plan))?"
 )
 
 BEFORE_RULES = (
@@ -140,11 +137,10 @@ BEFORE_RULES = (
     text_rule(
         "too_early",
         Sign.BEFORE,
-        r"\bnot yet valid\b|\btoo early\b|(?<!missing )(?<!invalid )(?<!malformed )\bvalid after\b"
-        r"(?!,| (?:must|should|field|required|missing|is (?:required|missing|invalid|not)|"
-        r"and valid before)\b)|"
-        r"\bnot valid yet\b|\bnot active yet\b|"
-        r"\bnot yet active\b",
+        r"\bnot yet valid\b|\btoo early\b|"
+        r"(?<!missing )(?<!invalid )(?<!malformed )\bvalid after\b(?!,|"
+        r" (?:must|should|field|required|missing|is (?:required|missing|invalid|not)|and valid before)\b)|"
+        r"\bnot valid yet\b|\bnot active yet\b|\bnot yet active\b",
         payload=True,
         cure=CLOCK_CURE,
     ),
@@ -153,8 +149,8 @@ BEFORE_RULES = (
         Sign.BEFORE,
         r"\b(?:fail\w{0,3}|unable|could not|cannot|error)\b.{0,12}\b(?:get|getting|fetch|fetching|read|"
         r"reading|check|checking|query|querying|retrieve|determine|suggest)\b.{0,30}\b(?:balance|nonce|"
-        r"gas (?:price|tip)|fee data|fees?|chain id|allowance|decimals|bytecode|contract (?:code|"
-        r"parameters)|(?:block header|(?:latest|recent) blockhash)|"
+        r"gas (?:price|tip)|fee data|fees?|chain id|allowance|decimals|bytecode|"
+        r"contract (?:code|parameters)|(?:block header|(?:latest|recent) blockhash)|"
         r"authorization (?:state|status)|access key)\b",
         r"\b(?:balance|access key|allowance|token account|storage) (?:check|lookup|read|query) failed\b",
         failover=True,
@@ -163,10 +159,9 @@ BEFORE_RULES = (
     text_rule(
         "signing",
         Sign.BEFORE,
-        r"\b(?:failed|unable|could not|couldn t|cannot|can t|can not) (?:to )?(?:partially )?sign "
-        r"(?:the |a )?(?:settlement |settle |payment |transfer |fee payer |sponsored |"
-        r"raw )?(?:transaction|tx)\b"
-        r"(?! (?:again|\d))",
+        r"\b(?:failed|unable|could not|couldn t|cannot|can t|can not) (?:to )?(?:partially )?sign (?:the |"
+        r"a )?(?:settlement |settle |payment |transfer |fee payer |sponsored |raw )?(?:transaction|"
+        r"tx)\b(?! (?:again|\d))",
         r"\btransaction signing failed\b",
         failover=True,
     ),
@@ -174,11 +169,11 @@ BEFORE_RULES = (
     text_rule(
         "rate_limit",
         Sign.BEFORE,
-        r"(?:^|\| )(?:error: |\w{0,12} ?exception: |facilitator |you are being )?(?:429:? )?(?:api )?"
-        r"(?:rate ?limit(?:ed)?(?: (?:is |was )?(?:exceeded|reached))?|too many requests(?: from this ip)?|"
-        r"requests? (?:was |were )?throttled)"
-        r"(?:[:.] (?:max(?:imum)? )?\d{1,7} (?:requests? )?per [^|"
-        r"]{1,24})?(?:[.,:;!-] ?(?:please )?(?:slow down|try|retry|wait|"
+        r"(?:^|\| )(?:error: |\w{0,12} ?exception: |facilitator |"
+        r"you are being )?(?:429:? )?(?:api )?(?:rate ?limit(?:ed)?(?: (?:is |was )?(?:exceeded|reached))?|"
+        r"too many requests(?: from this ip)?|"
+        r"requests? (?:was |were )?throttled)(?:[:.] (?:max(?:imum)? )?\d{1,7} (?:requests? )?per "
+        r"[^|]{1,24})?(?:[.,:;!-] ?(?:please )?(?:slow down|try|retry|wait|"
         r"back off)\b[^|]{0,40})?[.!]?(?= ?\||$)",
         rf"{_OWN_TRAFFIC}rate limited(?= ?\||$)",
         rf"{_OWN_TRAFFIC}(?:quota|rate limit|(?:(?<=daily )|(?<=hourly )|(?<=weekly )|(?<=monthly )|"

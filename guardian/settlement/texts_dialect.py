@@ -4,9 +4,10 @@ import re
 
 # "Failed to send" is no sign of a broadcast where the step before it is named as the cause.
 NOT_SENT = re.compile(
-    r"\b(?:failed|failure|unable|could not|cannot|error) (?:to )?(?:send|sending|submit|submitting|broadcast|"
-    r"broadcasting) (?:the |a )?(?:raw )?(?:transaction|tx) ?:|\bsend transaction error:|"
-    r"\bcatch the send transaction error and call get logs\b|\b(?:broadcast|submission|submit|send) failed ?:"
+    r"\b(?:failed|failure|unable|could not|cannot|error) (?:to )?(?:send|sending|submit|submitting|"
+    r"broadcast|broadcasting) (?:the |a )?(?:raw )?(?:transaction|tx) ?:|\bsend transaction error:|"
+    r"\bcatch the send transaction error and call get logs\b|"
+    r"\b(?:broadcast|submission|submit|send) failed ?:"
 )
 FAILED = re.compile(r"\b(?:transaction|tx|txn) failed ?:")
 # What denies a broadcast outright tells of none; the rest of the text must say by itself what happened.
@@ -21,8 +22,8 @@ DECLARATION = re.compile(r"\bfunction:? [\w ]{1,80}\([^()]{0,600}\)")  # names e
 
 # viem explains what a lack of gas money is, in words of sending and executing.
 _GAS_EXPLAINED = re.compile(
-    r"\bthis error could arise when the account does not have enough funds to: .{0,400}?"
-    r"\bto send to the recipient\b"
+    r"\bthis error could arise when the account does not have enough funds to: .{0,400}?\bto send to the "
+    r"recipient\b"
 )
 # What web3.js says when the node refuses a transaction in its preflight, with whatever in front: that call
 # broadcast nothing. A transaction that the node knows already was sent by an earlier one.
@@ -30,17 +31,17 @@ _GAS_EXPLAINED = re.compile(
 _PREFLIGHT = re.compile(
     r"(?:\b(?:transaction|settlement|tx|payment) (?:send |sending |submission )?(?:failed|error): |"
     r"\bfailed to (?:send|submit|execute|settle) (?:(?:the|a|raw|signed|sponsored|solana|versioned|payment|"
-    r"settlement|transfer|transaction|tx) ?){1,4}: )*"
-    r"\bsimulation failed\. message: transaction simulation failed: "
-    r"((?:error|blockhash not found|attempt to|insufficient)[^|.;]{0,300})"
-    r"(\.{1,2} logs: \[(?:(?!simulation failed\.)[^|]){0,6000}?\]\. "
-    r"catch the send ?transaction ?error and call get ?logs\(\) on it for full details)?"
+    r"settlement|transfer|transaction|"
+    r"tx) ?){1,4}: )*\bsimulation failed\. message: transaction simulation failed: ((?:error|"
+    r"blockhash not found|attempt to|"
+    r"insufficient)[^|.;]{0,300})(\.{1,2} logs: \[(?:(?!simulation failed\.)[^|]){0,6000}?\]\. catch the "
+    r"send ?transaction ?error and call get ?logs\(\) on it for full details)?"
 )
 _FROM_BEFORE = re.compile(r"\balready\b|\bbeen processed\b")
 TOKENS_SHORT = re.compile(r"\berror: insufficient funds\b|\bcustom program error: 0x1\b|\bcustom ?: ?1\b")
 _MUST_CONTAIN = re.compile(
-    r"\bpayload must (?:contain|include|have) (?!.{0,160}\b(?:sent|submitted|broadcast|pending|confirmed)\b)"
-    r"[\w ,()+/]{1,160}(?= ?\||\.?$)"
+    r"\bpayload must (?:contain|include|have) (?!.{0,160}\b(?:sent|submitted|broadcast|pending|"
+    r"confirmed)\b)[\w ,()+/]{1,160}(?= ?\||\.?$)"
 )
 LONG_HEX = re.compile(r"\b0[xX][0-9a-fA-F]{16,}")
 

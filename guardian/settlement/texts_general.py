@@ -12,36 +12,32 @@ from guardian.settlement.texts_rule import Sign, any_of, text_rule
 _PART = (
     r"(?:(?:payment ?)?(?:request|payload|requirements?)|req|body|(?:payment )?header|fields?|parameter|"
     r"propert(?:y|ies)|schema|json|base64|encoding|format|envelope|networks?|chain ?ids?|caip ?2?|scheme|"
-    r"kind|"
-    r"asset|tokens?|mint|currency|coin|decimals|amount|value|price|quantity|fee payer|signature|signer|sig|"
-    r"authori[sz]ation|permit ?2?|delegation|voucher|domain|versions?|address(?:es)?|recipient|receiver|"
+    r"kind|asset|tokens?|mint|currency|coin|decimals|amount|value|price|quantity|fee payer|signature|signer|"
+    r"sig|authori[sz]ation|permit ?2?|delegation|voucher|domain|versions?|address(?:es)?|recipient|receiver|"
     r"destination|pay ?to|payee|payer|sender|spender|owner|buyer|customer|merchant|seller|vendor|resource|"
-    r"description|mime ?type|memo|extra|extensions?|deadline|expiry|expiration|valid (?:after|before|until|"
-    r"from|to)|validity|timestamp|proof|allowance|(?:pre)?approval|trust ?line|wallet|accounts?|witness|"
-    r"facilitator|instrument|transfer method|public key|pubkey|credentials?|quote|invoice|salt|policy|"
-    r"session|spending cap|cap|x402|protocol version|"
-    r"challenge|mandate|delegat\w{2,4}|fingerprint|private key)"
+    r"description|mime ?type|memo|extra|extensions?|deadline|expiry|expiration|"
+    r"valid (?:after|before|until|from|to)|validity|timestamp|proof|allowance|(?:pre)?approval|trust ?line|"
+    r"wallet|accounts?|witness|facilitator|instrument|transfer method|public key|pubkey|credentials?|quote|"
+    r"invoice|salt|policy|session|spending cap|cap|x402|protocol version|challenge|mandate|delegat\w{2,4}|"
+    r"fingerprint|private key)"
 )
 _BEFORE = (
     r"(?:invalid|malformed|missing|unsupported|unrecogni[sz]ed|wrong|incorrect|bad|empty|illegal|disallowed|"
-    r"oversized|overlong|unacceptable|unreasonable|excessive|inadequate|mismatched|unknown(?= (?:field|"
-    r"param|propert|kind|extension|"
-    r"merchant|token|asset|mint|currency|invoice))|expired|insufficient|(?:failed|failure|unable|could not|"
-    r"couldn t|cannot|can t|error) (?:to )?"
-    r"(?:pars|decod|validat|deseriali[sz]|convert)\w{0,4}|must (?:provide|include|specify|contain|have|"
-    r"supply)|"
-    r"requires?|expected)"
+    r"oversized|overlong|unacceptable|unreasonable|excessive|inadequate|mismatched|"
+    r"unknown(?= (?:field|param|propert|kind|extension|merchant|token|asset|mint|currency|invoice))|expired|"
+    r"insufficient|(?:failed|failure|unable|could not|couldn t|cannot|can t|error) (?:to )?(?:pars|decod|"
+    r"validat|deseriali[sz]|convert)\w{0,4}|must (?:provide|include|specify|contain|have|supply)|requires?|"
+    r"expected)"
 )
 _AFTER = (
-    r"(?:invalid|malformed|missing|required|unsupported|not supported|mismatch(?:ed|es)?|(?:does not|doesn t|"
-    r"did not|do not|not) match\w{0,3}|must|cannot be|can t be|should (?:be|have|not)|needs? to be|"
-    r"expected|not (?:allowed|permitted|accepted|acceptable|recogni[sz]ed|registered|enabled|approved|"
-    r"authori[sz]ed|eligible|configured|provided|specified|set|a|an|valid|equal|correct|well formed)|"
-    r"disallowed|forbidden|prohibited|too (?:low|high|small|large|short|long|big|old|many|soon|few)|"
-    r"is not (?:\d|one of)|expired|expiring|expires|disabled|wrong|incorrect|empty|insufficient|below|"
-    r"less than|greater than|"
-    r"exceeds?|out of (?:range|bounds)|negative|non ?positive|zero|differs?|different|unparseable|"
-    r"undecodable)"
+    r"(?:invalid|malformed|missing|required|unsupported|not supported|mismatch(?:ed|es)?|"
+    r"(?:does not|doesn t|did not|do not|not) match\w{0,3}|must|cannot be|can t be|should (?:be|have|not)|"
+    r"needs? to be|expected|not (?:allowed|permitted|accepted|acceptable|recogni[sz]ed|registered|enabled|"
+    r"approved|authori[sz]ed|eligible|configured|provided|specified|set|a|an|valid|equal|correct|"
+    r"well formed)|disallowed|forbidden|prohibited|too (?:low|high|small|large|short|long|big|old|many|soon|"
+    r"few)|is not (?:\d|one of)|expired|expiring|expires|disabled|wrong|incorrect|empty|insufficient|below|"
+    r"less than|greater than|exceeds?|out of (?:range|bounds)|negative|non ?positive|zero|differs?|"
+    r"different|unparseable|undecodable)"
 )
 _NETWORK = (
     r"evm|svm|tvm|avm|ton|tron|near|sui|aptos|stellar|solana|hedera|xrpl?|canton|cardano|algorand|stacks|"
@@ -52,10 +48,10 @@ _SCHEME = r"\binvalid (?:exact|upto|batch settlement|deferred) \w{2,12} "
 _PREFIX = rf"{_SCHEME}(?:(?:payload|requirements|facilitator) )?"
 _WORD = r"\w{1,24}"
 _ENDING = (
-    r"(?:invalid|mismatch|malformed|required|unsupported|insufficient|not (?:supported|allowed|accepted|"
-    r"permitted|"
-    r"registered|approved|enabled|configured|valid|eligible)|disabled|too (?:low|high|small|large|"
-    r"short|long|old)|below minimum|above maximum|out of range|exceeds (?:limit|max|maximum|cap))"
+    r"(?:invalid|mismatch|malformed|required|unsupported|insufficient|"
+    r"not (?:supported|allowed|accepted|permitted|registered|approved|enabled|configured|valid|eligible)|"
+    r"disabled|too (?:low|high|small|large|short|long|old)|below minimum|above maximum|out of range|"
+    r"exceeds (?:limit|max|maximum|cap))"
 )
 _REASON = r"(?:^|\| )(?:err(?:or)? )?"
 
@@ -65,36 +61,31 @@ GENERAL = text_rule(
     rf"\b{_BEFORE}\b[^|]{{0,40}}\b{_PART}s?\b",
     rf"\b{_PART}\b[^|]{{0,60}}(?:(?<!\w){_AFTER}(?!\w)|!==?)",
     r"\b(?:exceeds?|over|above) (?:the )?(?:\w{1,16} ){0,3}(?:limit|maximum|cap)\b|"
-    r"\bis (?:\w{1,12} ){1,4}only\b|"
-    r"\bonly (?:supports?|accepts?|allows?)\b|\b(?:supports?|accepts?) (?:\w{1,12} ){0,4}only\b",
+    r"\bis (?:\w{1,12} ){1,4}only\b|\bonly (?:supports?|accepts?|allows?)\b|"
+    r"\b(?:supports?|accepts?) (?:\w{1,12} ){0,4}only\b",
     r"\bmust be (?:an? |0x|\d|hex|base64|in |one of |either |exactly |equal |greater |less |positive|non|"
-    r"at least |at most |between |"
-    r"provided|specified|included|verified|signed|set\b)|\bis (?:the )?zero address\b",
+    r"at least |at most |between |provided|specified|included|verified|signed|set\b)|"
+    r"\bis (?:the )?zero address\b",
     # A reason of one token names what is wrong at its beginning or at its end.
     rf"{_REASON}(?:invalid|missing|unsupported|malformed|wrong|unrecogni[sz]ed|disallowed|unreasonable|"
-    rf"insufficient) "
-    rf"(?!{_FAMILY}|gas\b|fee)"
-    rf"{_WORD}(?: {_WORD}){{0,2}}(?= ?\||$)",
+    rf"insufficient) (?!{_FAMILY}|gas\b|fee){_WORD}(?: {_WORD}){{0,2}}(?= ?\||$)",
     rf"{_REASON}(?!payment (?:required|mismatch|invalid)\b|balance |"
     rf"settlement ){_WORD}(?: {_WORD}){{0,7}} {_ENDING}(?= ?\||$)",
     # Whatever it is that is refused.
     r"\b(?:does not|doesn t) support (?:x402|the (?:scheme|network|asset|token|version))|"
     r"\bno (?:\w{1,12} ){0,2}(?:auth(?:ori[sz]ation)?|credentials?) (?:entries|entry|provided|supplied)\b|"
     r"\bauth(?:ori[sz]ation)? entries missing\b",
-    r"\b(?:is|are) required\b|\b(?:not supported|unsupported)\b|\b(?:not|n t|"
-    r"t) match (?:the )?(?:payment )?(?:requirement|"
-    r"request|quote|accepted|config|expected)|\bno (?:matching|suitable|compatible|acceptable)\b|"
-    r"\binsufficient payment\b|\bunable to find matching\b",
+    r"\b(?:is|are) required\b|\b(?:not supported|unsupported)\b|"
+    r"\b(?:not|n t|t) match (?:the )?(?:payment )?(?:requirement|request|quote|accepted|config|expected)|"
+    r"\bno (?:matching|suitable|compatible|acceptable)\b|\binsufficient payment\b|"
+    r"\bunable to find matching\b",
     r"\b(?:base64|hex|cbor|bcs|xdr|rlp|payload|header) (?:decod\w{1,3}|pars\w{1,3}|deseriali[sz]ation|"
     r"encoding) (?:error|failed)|"
     r"\b(?:asset|network|scheme|token|mint|account|recipient|payee|version|spender|authority|"
-    r"witness) (?:is )?"
-    r"not (?!found|available|"
-    r"ready|yet|known|respond|reach|updated|credited|charged|paid|refunded|notified|funded|created|"
-    r"changed|verified)\w",
+    r"witness) (?:is )?not (?!found|available|ready|yet|known|respond|reach|updated|credited|charged|paid|"
+    r"refunded|notified|funded|created|changed|verified)\w",
     r"\b(?:want|expected|must be|should be) (?:exactly )?\d{1,6} (?:bytes?|hex|char|items?|elements?|"
-    r"decimals)|"
-    r"\bis not an? (?:address|integer|number|string|valid)\b",
+    r"decimals)|\bis not an? (?:address|integer|number|string|valid)\b",
     r"\b(?:schema|request|payload|body|format|parameter) validation (?:failed|failure|error)\b|"
     r"\bvalidation ?error\b|\bfailed (?:schema |request )?validation\b",
     payload=True,
@@ -107,8 +98,7 @@ CHECK = text_rule(
     r"unreadable|illegal|inconsistent|mismatch(?:ed|es)?|missing)\b|"
     r"\bun(?:configured|registered|authori[sz]ed|trusted|signed|set|acceptable|approved|listed)\b|"
     r"\b(?:disabled|inactive|revoked|banned|suspended|restricted|prohibited|forbidden)\b",
-    rf"{_REASON}(?:zero|negative|empty|bad|wrong|expired|insufficient) {_WORD}(?: {_WORD}){{0,2}}(?= ?\||"
-    rf"$)",
+    rf"{_REASON}(?:zero|negative|empty|bad|wrong|expired|insufficient) {_WORD}(?: {_WORD}){{0,2}}(?= ?\||$)",
     r"\bmust(?: not)? (?:be|have|match|equal|contain|include|start|end|use|specify|provide|exceed|pay|sign|"
     r"target|reference|support)\b| (?:!==?|<=?|>=?) |\bout of (?:range|bounds)\b",
     r"\b(?:want|expected|expects|required|requires|needs?)\b[^|]{1,80}\b(?:got|found|received|but|actual|"
@@ -118,18 +108,17 @@ CHECK = text_rule(
     r"provided|supplied|valid|an?)\b|\bis not (?:the|in|on|one of|part of|among)\b",
     r"\b(?:does not|do not|did not|doesn t|don t|didn t) (?:match|contain|include|support|allow|accept|"
     r"satisfy|meet|recover|equal|correspond|belong|cover|specify|provide|start|agree)\b",
-    r"\bcan(?:not| t|not) be (?:empty|zero|null|blank|the same|negative|parsed|decoded|greater|less|"
-    r"more)\b|"
-    r"\btoo (?:low|high|small|large|big|short|long|many|few|old|far)\b|\b(?:exceeds|outside|at least|"
-    r"at most|"
-    r"less than|greater than|more than|longer than|shorter than|equals|same as|identical to)\b|\bonly\b[^|"
-    r"]{1,40}\b(?:supported|accepted|allowed)\b",
+    r"\bcan(?:not| t|not) be (?:empty|zero|null|blank|the same|negative|parsed|decoded|greater|less|more)\b|"
+    r"\btoo (?:low|high|small|large|big|short|long|many|few|old|far)\b|"
+    r"\b(?:exceeds|outside|at least|at most|less than|greater than|more than|longer than|shorter than|"
+    r"equals|same as|identical to)\b|\bonly\b[^|]{1,40}\b(?:supported|accepted|allowed)\b",
     r"(?:^|\| |: )no (?:\w{1,16} ){0,3}(?:provided|supplied|specified|given|requirements?|payload|header|"
-    r"signatures?|signers?|authorization|instructions?|key|permit|"
-    r"recipient|scheme|payer|payee|authori[sz]er)\b|\bno (?:\w{1,16} ){0,2}(?:facilitator|handler|"
-    r"scheme|mechanism|network|adapter) (?:supports?|accepts?|handles?|matches)\b",
-    r"(?<!settlement )(?<!settle )\b(?:verification|validation) failed ?: ?\w|\bvalidation (?:failed|"
-    r"error)\b",
+    r"signatures?|signers?|authorization|instructions?|key|permit|recipient|scheme|payer|payee|"
+    r"authori[sz]er)\b|"
+    r"\bno (?:\w{1,16} ){0,2}(?:facilitator|handler|scheme|mechanism|network|adapter) (?:supports?|accepts?|"
+    r"handles?|matches)\b",
+    r"(?<!settlement )(?<!settle )\b(?:verification|validation) failed ?: ?\w|"
+    r"\bvalidation (?:failed|error)\b",
     payload=True,
 )
 """A check that says what it found, of whatever it is. Who only throws may throw at any step: so it counts
@@ -142,19 +131,16 @@ FAMILY_REFUSAL = text_rule(
     "general",
     Sign.REFUSED,
     rf"{_PREFIX}(?:{_WORD} ){{0,3}}(?:{_PART}|expired|unsigned|missing {_WORD}|count|identifier|commitment|"
-    rf"type|"
-    rf"length|program|instructions?|decode failed|too far|{_WORD} missing|{_ENDING})(?= ?\||:|$)|"
-    rf"{_SCHEME}(?:payload|request) "
-    rf"(?![^|]*\b(?:not|error|failed|failure|unknown|lookup|check|"
+    rf"type|length|program|instructions?|decode failed|too far|{_WORD} missing|{_ENDING})(?= ?\||:|$)|"
+    rf"{_SCHEME}(?:payload|request) (?![^|]*\b(?:not|error|failed|failure|unknown|lookup|check|"
     rf"ready)\b){_WORD}(?: {_WORD}){{0,7}}(?= ?\||$)",
     payload=True,
 )
 """A reason of a scheme that names the part of the payload that is wrong."""
 
 WRAPPING = re.compile(
-    r"(?:^|(?<=\| )|(?<=: ))(?:x402 |facilitator |failed to )?(?:payment )?(?:settle(?:ment)?|verif(?:y|"
-    r"ication))"
-    r"(?: request)?(?: payment)?(?: (?:failed|rejected|error))?(?: \(4\d\d\))?(?=:| \||$)"
+    r"(?:^|(?<=\| )|(?<=: ))(?:x402 |facilitator |failed to )?(?:payment )?(?:settle(?:ment)?|"
+    r"verif(?:y|ication))(?: request)?(?: payment)?(?: (?:failed|rejected|error))?(?: \(4\d\d\))?(?=:| \||$)"
 )
 """What an API puts before its reason: by itself it says nothing of a later step."""
 
@@ -169,20 +155,16 @@ NAMES = any_of(
     r"\bno (?:\w{1,16} ){0,3}(?:instructions?|signatures?|signers?) (?:found )?in (?:the )?transaction\b|"
     r"\btransfer ?checked\b|\b(?:malformed|missing|empty) nonce\b|\btime (?:window|range)\b|\bincomplete\b|"
     r"\b(?:settlement|settle|verify|verification|transfer|deposit|escrow|refund|capture|"
-    r"batch) ?(?=(?:authorization|"
-    r"permit|signature|header|requirements?|scheme|router|token|asset|currency|wallet|contract|network|"
-    r"mode|"
-    r"method|option|payload|request|config(?:uration)?|key|signer|policy|address|field|extra|domain|"
-    r"schema)\b)|"
-    r"\bmissing data for required\b|\binvalid type: (?=expected )|\b(?:expiration|until) ledger\b|"
-    r"\b(?:one|single|\d) operations?\b|\boperation (?=type\b|source\b|count\b)|\bcall data\b|"
-    r"\btx ?(?:hex|blob|bytes|xdr)\b|"
-    r"\binvalid input\b(?! (?:value|syntax))|\binput (?=validation\b|must\b|should\b)|\b(?:payload|"
-    r"requirements|resource|body|"
-    r"request|terms|details) hash\b|\bbe null\b|"
+    r"batch) ?(?=(?:authorization|permit|signature|header|requirements?|scheme|router|token|asset|currency|"
+    r"wallet|contract|network|mode|method|option|payload|request|config(?:uration)?|key|signer|policy|"
+    r"address|field|extra|domain|schema)\b)|\bmissing data for required\b|\binvalid type: (?=expected )|"
+    r"\b(?:expiration|until) ledger\b|\b(?:one|single|\d) operations?\b|"
+    r"\boperation (?=type\b|source\b|count\b)|\bcall data\b|\btx ?(?:hex|blob|bytes|xdr)\b|"
+    r"\binvalid input\b(?! (?:value|syntax))|\binput (?=validation\b|must\b|should\b)|"
+    r"\b(?:payload|requirements|resource|body|request|terms|details) hash\b|\bbe null\b|"
     r"\b(?:invalid|unsupported|unknown|wrong|for|target|source|different) chain\b|"
-    r"(?<!on )(?<!in )(?<!the )(?<!from )(?<!by )\bchain (?:[\w:]{1,24} )?"
-    r"(?=is not |not supported|mismatch|disabled|unsupported)|"
+    r"(?<!on )(?<!in )(?<!the )(?<!from )(?<!by )\bchain (?:[\w:]{1,24} )?(?=is not |not supported|mismatch|"
+    r"disabled|unsupported)|"
     r"(?:, |, but |\bbut |\()(?:received|got) (?:undefined|null|nan|string|number|object|array|boolean|"
     r"bigint)\b|(?:, |\bbut |\()received\b|\bnonce:? \(?(?=expected (?:bytes ?32|hex|0x|32)|encoding/)"
 )
@@ -191,90 +173,88 @@ NAMES = any_of(
 LATER = re.compile(
     r"\b(?:"
     # a transaction and what becomes of it
-    r"trans ?act(?!ion (?:decode failed|payload|version|(?:wire )?format|encoding|structure|bytes|"
-    r"field|schema|carries no|contains no|call ?data)\b)|txn?s?\b|tx|block(?:s|hash)?\b|"
-    r"chain\b(?! ?ids?\b| mismatch| (?:is )?not supported)|on ?chain|sen[dt]\b|sending\b|relay(?:ed|"
-    r"ing|s)?\b|pools?\b|events?\b|logs?\b|hash\b|land|min(?:ed|ing)\b|slot\b|ops?\b|operation|claim|"
-    r"received?\b|paid\b|mint(?:ed|ing)\b|burn|swap|bridg|escrow|deposit|withdraw|deploy|reserv|"
-    r"hold(?:ing|s)?\b|state\b|root\b|seq\w*|epoch\b|jump\b|stack\b|(?:error processing|for|generic|"
-    r"invalid|by|of|max) instruction|instruction (?:error|data|requires|illegally|spent|modified|"
-    r"changed|contains duplicate|tries|expected|trace|failed)|seeds?\b|executable\b|provided owner\b|"
-    r"incorrect authority\b|te[cfmlrs]\b|certificate (?!format)|x509\b|program\b|account (?:data|"
-    r"owner|keys?)\b|rent\b|"
+    r"trans ?act(?!ion (?:decode failed|payload|version|(?:wire )?format|encoding|structure|bytes|field|"
+    r"schema|carries no|contains no|call ?data)\b)|txn?s?\b|tx|block(?:s|hash)?\b|"
+    r"chain\b(?! ?ids?\b| mismatch| (?:is )?not supported)|on ?chain|sen[dt]\b|sending\b|"
+    r"relay(?:ed|ing|s)?\b|pools?\b|events?\b|logs?\b|hash\b|land|min(?:ed|ing)\b|slot\b|ops?\b|operation|"
+    r"claim|received?\b|paid\b|mint(?:ed|ing)\b|burn|swap|bridg|escrow|deposit|withdraw|deploy|reserv|"
+    r"hold(?:ing|s)?\b|state\b|root\b|seq\w*|epoch\b|jump\b|stack\b|"
+    r"(?:error processing|for|generic|invalid|by|of|max) instruction|"
+    r"instruction (?:error|data|requires|illegally|spent|modified|changed|contains duplicate|tries|expected|"
+    r"trace|failed)|seeds?\b|executable\b|provided owner\b|incorrect authority\b|te[cfmlrs]\b|"
+    r"certificate (?!format)|x509\b|program\b|account (?:data|owner|keys?)\b|rent\b|"
     # an earlier attempt, and the passing of time
-    r"retr[yi]|used\b|reus|spent\b|nonce\b(?!/| (?:format|encoding|length|must be (?:an? |0x|32|hex|"
-    r"valid)|field|size|is (?:required|missing)|required|missing))|during\b|while\b|once\b|since\b|"
-    r"still\b|time(?!stamps?\b|out seconds\b)|slow\b|late\b|exhaust|abort|cancel|lock(?:ed|s)?\b|"
-    r"busy\b|stuck\b|lost\b|wait|poll|(?:request|token|lease|session|key) (?:has |is )?expired|"
+    r"retr[yi]|used\b|reus|spent\b|"
+    r"nonce\b(?!/| (?:format|encoding|length|must be (?:an? |0x|32|hex|valid)|field|size|"
+    r"is (?:required|missing)|required|missing))|during\b|while\b|once\b|since\b|still\b|"
+    r"time(?!stamps?\b|out seconds\b)|slow\b|late\b|exhaust|abort|cancel|lock(?:ed|s)?\b|busy\b|stuck\b|"
+    r"lost\b|wait|poll|(?:request|token|lease|session|key) (?:has |is )?expired|"
     # somebody else's answer: a node, a server behind, a database
     r"nodes?\b|server\b(?! (?:does not|doesn t) support)|status\b|reply\b|answer|output|process|"
     r"unavailable\b|fallback|attest|index|sync|call\b|simulat|estimat|commit|stor(?:e|age)\b|persist|"
-    r"record(?:ed|ing)?\b|written\b|saved?\b|column\b|violat|table\b|query\b|sql|unique\b|row\b|"
-    r"syntax\b|document\b|path\b|cast\b|param(?:eter)?s\b|arguments?\b|inputs?\b|utxos?\b|unspent\b|"
-    r"depth\b|confs?\b|forks?\b|"
+    r"record(?:ed|ing)?\b|written\b|saved?\b|column\b|violat|table\b|query\b|sql|unique\b|row\b|syntax\b|"
+    r"document\b|path\b|cast\b|param(?:eter)?s\b|arguments?\b|inputs?\b|utxos?\b|unspent\b|depth\b|confs?\b|"
+    r"forks?\b|"
     # a crash, or a parser that says nothing of whose text it read
     r"character\b|line \d|in json\b|end of\b|invalid (?:type|value|length): |undefined\b|null\b|"
     r"none ?type\b|reading\b|defined\b|object has\b|memory\b|divide|crash|invocation\b|object of\b|"
-    r"project\b|proxy\b|gateway\b|digest\b|effects?|invalid (?:url|date)\b|balance\b|closed\b|review|"
-    r"manual|insufficient fees?\b|bandwid?th|energy\b|resource insufficient)|"
+    r"project\b|proxy\b|gateway\b|digest\b|effects?|invalid (?:url|date)\b|balance\b|closed\b|review|manual|"
+    r"insufficient fees?\b|bandwid?th|energy\b|resource insufficient)|"
     # the same, in whatever word they stand
-    r"receipt|confirm|block ?chain|settl(?!er\b|ement[. ]?(?:router|mode|method|scheme|address|"
-    r"accepts|exceeds|type|currency|option|overrides?)\b|e(?:ment)? (?:request(?: body)?|body|payload|"
-    r"endpoint|input) (?:is |was )?(?:invalid|malformed|missing|rejected|must|requires?|empty|"
-    r"validation|schema)\b)|execut|broadcast|submi|"
+    r"receipt|confirm|block ?chain|"
+    r"settl(?!er\b|ement[. ]?(?:router|mode|method|scheme|address|accepts|exceeds|type|currency|option|"
+    r"overrides?)\b|e(?:ment)? (?:request(?: body)?|body|payload|endpoint|input) (?:is |was )?(?:invalid|"
+    r"malformed|missing|rejected|must|requires?|empty|validation|schema)\b)|execut|broadcast|submi|"
     r"(?<!asset )(?<!minimum )(?<!maximum )(?<!min )(?<!max )transfer(?! method| type| factory|"
-    r" with authorization)|publish|dispatch|mempool|pending|(?<!payload )gas\b|revert|finali|ledger|"
-    r"bundle|complet|captur|deliver|credited|debited|refund|sequence|checkpoint|height|opcode|"
-    r"bytecode|initiali[sz]|attempt|already|replay|duplicat|conflict|progress|queue|"
-    r"(?<!valid )\bafter\b|await|https?:|connect|internal|unexpected|response|results?\b|callback|"
-    r"webhook|upstream|rollback|database|constraint|prisma|redis|"
-    r"(?<!typed )(?<!memo )(?<!payment )(?<!request )(?<!authorization )(?<!signature )\bdata\b|"
-    r"unmarshal|looking for|not a function|not iterable|operand|subscriptable|attribute|"
+    r" with authorization)|publish|dispatch|mempool|pending|(?<!payload )gas\b|revert|finali|ledger|bundle|"
+    r"complet|captur|deliver|credited|debited|refund|sequence|checkpoint|height|opcode|bytecode|"
+    r"initiali[sz]|attempt|already|replay|duplicat|conflict|progress|queue|(?<!valid )\bafter\b|await|"
+    r"https?:|connect|internal|unexpected|response|results?\b|callback|webhook|upstream|rollback|database|"
+    r"constraint|prisma|redis|"
+    r"(?<!typed )(?<!memo )(?<!payment )(?<!request )(?<!authorization )(?<!signature )\bdata\b|unmarshal|"
+    r"looking for|not a function|not iterable|operand|subscriptable|attribute|"
     r"unknown (?:error|reason|failure)|went wrong|unspecified"
 )
 """Words of a step that comes later, of a lost answer or of a crash: no general refusal beside them."""
 
 PARSED = re.compile(
     r"\b((?:invalid|malformed|bad|(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:pars|decod|"
-    r"unmarshal|"
-    r"deseriali[sz]|read|bind)\w{0,4}) (?:the |your )?(?:\w{1,16} ){0,2}(?:payload|body|header|"
-    r"requirements?|"
-    r"authorization|signature|nonce|amount|value|address|json|base64|tx hex)s?(?: (?:format|"
-    r"encoding))?) ?: ?"
-    r"(?:json: |encoding/\w{3,6}: )?(?:unexpected (?:end of (?:json )?(?:input|data)|eof|token)|eof\b|"
-    r"expecting |extra data|invalid character|"
-    r"invalid (?:byte|symbol|length|last symbol)|illegal base64|odd length|incorrect padding|"
-    r"cannot unmarshal)"
-    r"(?![^|]*\b(?:receipt|node|response|chain|while|from|rpc|server|transaction)\b)[^|]{0,100}"
+    r"unmarshal|deseriali[sz]|read|bind)\w{0,4}) (?:the |your )?(?:\w{1,16} ){0,2}(?:payload|body|header|"
+    r"requirements?|authorization|signature|nonce|amount|value|address|json|base64|"
+    r"tx hex)s?(?: (?:format|encoding))?) ?: ?(?:json: |"
+    r"encoding/\w{3,6}: )?(?:unexpected (?:end of (?:json )?(?:input|data)|eof|token)|eof\b|expecting |"
+    r"extra data|invalid character|invalid (?:byte|symbol|length|last symbol)|illegal base64|odd length|"
+    r"incorrect padding|cannot unmarshal)(?![^|]*\b(?:receipt|node|response|chain|while|from|rpc|server|"
+    r"transaction)\b)[^|]{0,100}"
 )
 """A request that a parser refused, and the parser's own words: of other texts they would say nothing."""
 
 FAILED_READ = any_of(
-    r"\b(?:lookup|fetch|query|read|rpc) (?:failed|error)\b|\b(?:failed|unable) to (?:fetch|query|read|"
-    r"look ?up|"
-    r"reach|load|connect|get|retrieve)\b|\binternal (?:server )?error\b"
+    r"\b(?:lookup|fetch|query|read|rpc) (?:failed|error)\b|"
+    r"\b(?:failed|unable) to (?:fetch|query|read|look ?up|reach|load|connect|get|retrieve)\b|"
+    r"\binternal (?:server )?error\b"
 )
 """On /verify: the facilitator could not find out, so it may know later."""
 
 LOADED = any_of(
     r"\brate ?limit|\btoo many requests\b|\brequest (?:count|limit|rate) (?:exceeded|reached)\b|"
-    r"\bover(?:loaded| capacity)\b|\bbusy\b|\bthrottl|\bquota\b|\bunavailable\b|"
-    r"\berror sending request\b|\bcould not (?:connect|reach)\b|\bserver returned an error response\b"
+    r"\bover(?:loaded| capacity)\b|\bbusy\b|\bthrottl|\bquota\b|\bunavailable\b|\berror sending request\b|"
+    r"\bcould not (?:connect|reach)\b|\bserver returned an error response\b"
 )
 """On /verify: whoever says this was not able to check, now."""
 
 REFUSING = any_of(
-    r"\b(?:not?|never|only|too|must|below|above|under|over|exceeds?|unknown|declined|denied|refused|rejected|"
-    r"blocked|banned|unexpected|extra|differs?|insufficient|invalid|missing|expired|wrong|bad|mismatch(?:ed)?|"
-    r"unsupported|disallowed|forbidden|required|requires|lacks|without|inactive|disabled|frozen|exceeded|"
-    r"sanctioned|malformed|empty|zero|negative|different|incorrect|conflict)\b|n t\b"
+    r"\b(?:not?|never|only|too|must|below|above|under|over|exceeds?|unknown|declined|denied|refused|"
+    r"rejected|blocked|banned|unexpected|extra|differs?|insufficient|invalid|missing|expired|wrong|bad|"
+    r"mismatch(?:ed)?|unsupported|disallowed|forbidden|required|requires|lacks|without|inactive|disabled|"
+    r"frozen|exceeded|sanctioned|malformed|empty|zero|negative|different|incorrect|conflict)\b|n t\b"
 )
 """On /verify: words that refuse; without one a reason nobody has listed is for the policy to judge."""
 
 NO_REASON = re.compile(
     r"error|fail|exception|internal|unexpected|unavailable|unknown(?! (?:\w{1,12} ){1,2}instruction)|time|"
     r"busy|retry|try again|connect|fetch|\brpc\b|\bnodes?\b|https?:|request\b|server|upstream|undefined|"
-    r"per second|capacity|your (?:app|project)\b|null\b|crash|panic|unable|could not|"
-    r"cannot|something|went wrong|oops|other\b|\bnone\b|n/a"
+    r"per second|capacity|your (?:app|project)\b|null\b|crash|panic|unable|could not|cannot|something|"
+    r"went wrong|oops|other\b|\bnone\b|n/a"
 )
 """Words of a report about the one who checks, or of none: no reason to refuse the payment."""

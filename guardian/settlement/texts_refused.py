@@ -50,16 +50,17 @@ REFUSED_RULES = (
     text_rule(
         "signature",
         Sign.REFUSED,
-        r"\b(?:invalid|bad|malformed|wrong|missing|incorrect|unrecoverable|non canonical)\b.{0,30}"
-        r"\b(?:signatures?|signer)\b",
+        r"\b(?:invalid|bad|malformed|wrong|missing|incorrect|unrecoverable|"
+        r"non canonical)\b.{0,30}\b(?:signatures?|signer)\b",
         r"\bsignatures?\b.{0,30}\b(?:invalid|mismatch|does not match|not valid|malformed|incorrect|missing|"
         r"wrong|not from|required|(?:verification|check|validation) fail\w{0,3})\b",
         r"\bsignature (?:could not|couldn t|cannot|can t) be (?:verified|validated|recovered|parsed|"
         r"decoded)\b",
-        r"\bdid not pass signature\b|\bsigner is not\b|\b(?:could not|couldn t|unable to|"
-        r"failed to) recover\b|\brecovery failed\b|\baa(?:24|34)\b|\bsignature error\b",
-        r"\bsigner\b.{0,20}\b(?:mismatch|does not match)\b|\brecovered\b.{0,60}(?:\b(?:mismatch|does not "
-        r"match|differs?)\b|!==?)",
+        r"\bdid not pass signature\b|\bsigner is not\b|"
+        r"\b(?:could not|couldn t|unable to|failed to) recover\b|\brecovery failed\b|\baa(?:24|34)\b|"
+        r"\bsignature error\b",
+        r"\bsigner\b.{0,20}\b(?:mismatch|does not match)\b|"
+        r"\brecovered\b.{0,60}(?:\b(?:mismatch|does not match|differs?)\b|!==?)",
         payload=True,
         cure=DOMAIN_CURE,
     ),
@@ -67,11 +68,10 @@ REFUSED_RULES = (
         "expired",
         Sign.REFUSED,
         r"\b(?:authorization|authorisation|permit ?2?|payload|signature|voucher|quote|deadline|delegation|"
-        r"delegate action|session key|challenge|valid before|valid until|payment|proof|invoice|"
-        r"mandate|window|grant|offer|terms|intent|credential|approval)\b[^:|]{0,30}\b(?:expired|past|over|"
-        r"too (?:soon|close|short)|elapsed|passed|(?:not|n t|t) far enough)\b|\bexpires? (?:in less than|"
-        r"within|too soon)\b|"
-        r"\bvalidity (?:window |period )?too \w{4,5}\b",
+        r"delegate action|session key|challenge|valid before|valid until|payment|proof|invoice|mandate|"
+        r"window|grant|offer|terms|intent|credential|approval)\b[^:|]{0,30}\b(?:expired|past|over|"
+        r"too (?:soon|close|short)|elapsed|passed|(?:not|n t|t) far enough)\b|"
+        r"\bexpires? (?:in less than|within|too soon)\b|\bvalidity (?:window |period )?too \w{4,5}\b",
         r"\bexpired (?:authorization|permit|payload|signature|voucher|quote|deadline)\b|\bvalid before\b|"
         r"(?:^|\| )expired(?= ?\||$)",
         payload=True,
@@ -82,12 +82,11 @@ REFUSED_RULES = (
         "balance",
         Sign.REFUSED,
         r"\binsufficient (?:\w{1,12} ){0,3}(?:balance|funds|allowance)\b(?! for (?:rent|transfer))|"
-        r"\b(?:balance|allowance|funds)\b"
-        r".{0,12}\b(?:too low|insufficient|below|not enough)\b",
+        r"\b(?:balance|allowance|funds)\b.{0,12}\b(?:too low|insufficient|below|not enough)\b",
         r"\bexceeds (?:the )?(?:\w{1,12} ){0,2}(?:balance|allowance)\b|(?<!op )\bunderfunded\b|"
         r"\bdoes not have enough\b|\blow balance\b|\ballowance (?:is )?required\b|\bhas not approved\b",
-        r"\bnot enough (?:\w{1,12} ){0,2}(?:funds|balance|tokens|usdc)\b|\binsufficient (?:authorization|"
-        r"usdc|usdt|eurc|tokens?)\b",
+        r"\bnot enough (?:\w{1,12} ){0,2}(?:funds|balance|tokens|usdc)\b|"
+        r"\binsufficient (?:authorization|usdc|usdt|eurc|tokens?)\b",
         r"\b(?:account|ata|wallet|token|asset|trustline)\b.{0,20}\b(?:does not exist|not initialized)\b",
         payload=True,
         prior=True,
@@ -96,11 +95,10 @@ REFUSED_RULES = (
     text_rule(
         "recipient",
         Sign.REFUSED,
-        r"\b(?:recipient|pay ?to|receiver|destination|payee)\b.{0,40}\b(?:mismatch|does not match|must match|"
-        r"wrong|invalid|incorrect|differs?)\b",
+        r"\b(?:recipient|pay ?to|receiver|destination|payee)\b.{0,40}\b(?:mismatch|does not match|"
+        r"must match|wrong|invalid|incorrect|differs?)\b",
         r"\b(?:wrong|invalid|incorrect|mismatched|incompatible|unsupported)\b.{0,12}\b(?:recipient|"
-        r"receivers?|"
-        r"pay ?to|destination|payee)\b",
+        r"receivers?|pay ?to|destination|payee)\b",
         r"\b(?:to|from) (?:a |the )?wrong address\b|\bnot addressed to\b|\bself (?:transfer|payment)\b",
         payload=True,
         cure="the authorization must pay the address in requirements.payTo",
@@ -114,13 +112,12 @@ REFUSED_RULES = (
         r"\b(?:below|under|less than)\b.{0,20}\bminimum\b|\bminimum (?:payment )?amount\b|"
         r"\bmin(?:imum)? amount not met\b",
         r"\b(?:invalid|wrong|incorrect|insufficient) (?:payment |fee |authorized )?(?:amount|value)\b",
-        r"\b(?:mandate|spend(?:ing)?|(?:agent|session|payer|user|client|wallet) budget|payment|amount) "
-        r"(?:(?:limit|cap|budget) )?(?:would be )?exceeded\b",
+        r"\b(?:mandate|spend(?:ing)?|(?:agent|session|payer|user|client|wallet) budget|payment|"
+        r"amount) (?:(?:limit|cap|budget) )?(?:would be )?exceeded\b",
         r"\bminimum (?:payment|price) (?:is|of)\b|\binvalid settlement amount\b",
         r"\bexceeds (?:the )?(?:client )?(?:authorized|permitted|approved) (?:amount|value|maximum)\b|"
-        r"\bexceeds (?:the )?(?:client )?authorized\b|\b(?:amount|value|fee|"
-        r"price)\b.{0,40}\bexceeds?\b.{0,12}"
-        r"\b(?:max|maximum|limit|cap)\b",
+        r"\bexceeds (?:the )?(?:client )?authorized\b|"
+        r"\b(?:amount|value|fee|price)\b.{0,40}\bexceeds?\b.{0,12}\b(?:max|maximum|limit|cap)\b",
         payload=True,
         cure=AMOUNT_CURE,
     ),
@@ -137,25 +134,20 @@ REFUSED_RULES = (
         "not_configured",
         Sign.REFUSED,
         r"\bsettlement(?<!\w settlement) (?:is )?(?:disabled|not enabled)\b|"
-        r"\bnot (?:properly |correctly |fully )?configured\b|"
-        r"\bconfig(?:uration)? not found\b|\b(?:scheme|network|chain|token|"
-        r"asset|endpoint|wallet|signer|relayer|fee payer|client|"
-        r"facilitator|escrow|service|private key|rpc url)\b.{0,30}\b(?:disabled|not configured|not enabled|"
-        r"not deployed|not set|required for)\b",
+        r"\bnot (?:properly |correctly |fully )?configured\b|\bconfig(?:uration)? not found\b|"
+        r"\b(?:scheme|network|chain|token|asset|endpoint|wallet|signer|relayer|fee payer|client|facilitator|"
+        r"escrow|service|private key|rpc url)\b.{0,30}\b(?:disabled|not configured|not enabled|not deployed|"
+        r"not set|required for)\b",
         r"\bno (?:rpc url|client|signer|relayer|wallet|private key|fee payer)\b.{0,12}\b(?:configured|"
-        r"available|registered)\b|\bno (?:configuration|provider|adapter) "
-        r"(?:found |registered |available )?for (?:the |this |v1 |v2 )?(?:chain|network|asset|"
-        r"scheme)\b(?! events?\b)",
+        r"available|registered)\b|"
+        r"\bno (?:configuration|provider|adapter) (?:found |registered |available )?for (?:the |this |v1 |"
+        r"v2 )?(?:chain|network|asset|scheme)\b(?! events?\b)",
         r"\b(?:merchant|seller|account|payee|product|subscription|plan|tenant)\b.{0,20}\b(?:not registered|"
-        r"not approved|disabled|"
-        r"suspended|"
-        r"inactive)\b|\bunknown merchant",
+        r"not approved|disabled|suspended|inactive)\b|\bunknown merchant",
         r"\bno (?:g?rpc|rest) (?:endpoint|url|client) (?:for|configured)\b|"
-        r"\bno (?:\w{1,12} ){1,4}(?:configured|"
-        r"available) for (?:network|chain|asset|token)\b|\bno signer (?:for|can)\b|\b(?:subscription|trial|"
-        r"plan|"
-        r"licen[sc]e) (?:has )?expired\b|\b(?:failed|unable) to decrypt\b.{0,20}\bwallet\b|"
-        r"\bnot available on this\b|"
+        r"\bno (?:\w{1,12} ){1,4}(?:configured|available) for (?:network|chain|asset|token)\b|"
+        r"\bno signer (?:for|can)\b|\b(?:subscription|trial|plan|licen[sc]e) (?:has )?expired\b|"
+        r"\b(?:failed|unable) to decrypt\b.{0,20}\bwallet\b|\bnot available on this\b|"
         r"\bfacilitator does not (?:provide|support|serve)\b",
         failover=True,
         cure="the facilitator is not set up for this payment: its operator must act",
@@ -166,18 +158,18 @@ REFUSED_RULES = (
         r"\b(?:unsupported|unknown|invalid|wrong|unrecogni[sz]ed|incompatible)\b.{0,20}\b(?:scheme|network|"
         r"chain|asset|token|(?:x402 ?|protocol )?version|kind|payload type|"
         r"namespace)\b(?! (?:error|response))",
-        r"\b(?:scheme|network|chain|asset|token|x402 ?version|kind|payload type|version)\b.{0,60}\b(?:not "
-        r"supported|unsupported|not registered|not the registered|mismatch|does not match)\b",
+        r"\b(?:scheme|network|chain|asset|token|x402 ?version|kind|payload type|"
+        r"version)\b.{0,60}\b(?:not supported|unsupported|not registered|not the registered|mismatch|"
+        r"does not match)\b",
         r"\bno (?:\w{1,12} ){0,2}(?:facilitator|handler|mechanism|scheme)\b.{0,20}\b(?:registered|found|"
-        r"configured)\b|\bno (?:facilitator|handler|mechanism) for (?:the |this )?(?:network|asset|scheme)\b|"
-        r"\bonly\b.{0,40}\b(?:is|are) supported\b|\b(?:is|are) not supported\b|"
-        r"\bnot (?:yet )?implemented\b|\bno (?:\w{1,12} ){0,2}(?:path|route|handler|method|option|adapter|"
-        r"mechanism) (?:matched|matches)\b|"
-        r"\bunsupported (?:\w{1,12} )?(?:type|permit|wallet|currency|mint|extension|credential)\b",
+        r"configured)\b|"
+        r"\bno (?:facilitator|handler|mechanism) for (?:the |this )?(?:network|asset|scheme)\b|"
+        r"\bonly\b.{0,40}\b(?:is|are) supported\b|\b(?:is|are) not supported\b|\bnot (?:yet )?implemented\b|"
+        r"\bno (?:\w{1,12} ){0,2}(?:path|route|handler|method|option|adapter|mechanism) (?:matched|"
+        r"matches)\b|\bunsupported (?:\w{1,12} )?(?:type|permit|wallet|currency|mint|extension|credential)\b",
         r"\b(?:network|chain|contract|token|asset|facilitator|wallet|service)\b.{0,30}\b(?:(?:does|may) not|"
-        r"doesn t) "
-        r"support\b|"
-        r"\bno contract code at\b|\bnot in\b.{0,30}\b(?:white ?list|allow ?list|token list|registry)\b|"
+        r"doesn t) support\b|\bno contract code at\b|"
+        r"\bnot in\b.{0,30}\b(?:white ?list|allow ?list|token list|registry)\b|"
         r"\bnot (?:white|allow) ?listed\b|\bnot found in\b.{0,20}\b(?:registry|requirements)\b",
         payload=True,
         failover=True,
@@ -194,34 +186,32 @@ REFUSED_RULES = (
     text_rule(
         "payload",
         Sign.REFUSED,
-        r"\b(?:invalid|malformed|missing|bad|failed to (?:parse|decode)|could not (?:parse|decode)|unable to "
-        r"(?:parse|decode)|required|invalid type|field required|input should be|unrecogni[sz]ed keys)\b"
+        r"\b(?:invalid|malformed|missing|bad|failed to (?:parse|decode)|could not (?:parse|decode)|"
+        r"unable to (?:parse|decode)|required|invalid type|field required|input should be|"
+        r"unrecogni[sz]ed keys)\b"
         rf".{{0,120}}\b{_REQUEST}\b",
         rf"\b{_REQUEST}\b.{{0,120}}\b(?:invalid|malformed|missing|required|not valid|undefined|null|"
         r"input should be)\b",
-        r"\binvalid payment\b|\bmalformed (?:\w{1,12} ){0,2}request\b|(?:^|\| )(?:error:? )?invalid "
-        r"(?:settlement |payment |verification )?(?:request|body)(?: body| format| payload| data)?(?=[.]|"
-        r" ?\||$|:(?![^|]{0,40}\b(?:(?<!zod )(?<!validation )error|"
-        r"exception|failed|failure|revert\w{0,2}|bridg\w{1,3})\b))|"
-        r"\bfield is required\b|\btampered\b|\bundecodable\b|\b(?:request|schema|payload|input|"
-        r"body) validation (?:failed|"
-        r"error)\b",
+        r"\binvalid payment\b|\bmalformed (?:\w{1,12} ){0,2}request\b|"
+        r"(?:^|\| )(?:error:? )?invalid (?:settlement |payment |verification )?(?:request|body)(?: body|"
+        r" format| payload| data)?(?=[.]| ?\||$|:(?![^|]{0,40}\b(?:(?<!zod )(?<!validation )error|exception|"
+        r"failed|failure|revert\w{0,2}|bridg\w{1,3})\b))|\bfield is required\b|\btampered\b|\bundecodable\b|"
+        r"\b(?:request|schema|payload|input|body) validation (?:failed|error)\b",
         # Of what was asked, not of what a node answered.
         r"\b(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:(?:rlp|hex|base64|bcs|"
-        r"xdr) )?(?:decod|"
-        r"deseriali[sz]|pars|unmarshal)"
-        r"\w{0,4}\b(?!.{0,60}\b(?:response|result|event|logs?|status|meta)\b).{0,60}\b(?:transaction|payload|"
-        r"payment|header|request|json body|requirements)\b",
+        r"xdr) )?(?:decod|deseriali[sz]|pars|unmarshal)\w{0,4}\b(?!.{0,60}\b(?:response|result|event|logs?|"
+        r"status|meta)\b).{0,60}\b(?:transaction|payload|payment|header|request|json body|requirements)\b",
         r"\b(?:calldata|payload|request|header) (?:decod\w{1,3}|pars\w{1,3}) (?:failed|error)\b|"
         r"\bdid not match any variant\b.{0,60}\b(?:payload|requirements|request)\b|"
         r"\b(?:could not|couldn t|unable to|failed to) validate (?:the )?(?:request|x402|payload)\b|"
-        r"\b(?:header|payload|body|authorization|signature) (?:could not|couldn t|cannot|can t) be (?:"
-        r"decoded|parsed|read)\b|"
-        r"\berror parsing the body\b|\bfailed to read (?:the )?request body\b",
-        r"\bno (?:transaction|payload|authorization|signature|payment|permit) in (?:the )?(?:payload|request|"
-        r"header|body)\b|\btransaction (?:does not contain|contains no|missing fee payer)\b|\btx has no\b",
-        r"\bmissing required (?:\w{1,20} ){0,3}(?:fields?|parameter)\b|\bmissing or invalid (?!parameters)\w|"
-        r"\bmissing (?:credentials|transaction in|fee payer|extra)\b",
+        r"\b(?:header|payload|body|authorization|signature) (?:could not|couldn t|cannot|"
+        r"can t) be (?:decoded|parsed|read)\b|\berror parsing the body\b|"
+        r"\bfailed to read (?:the )?request body\b",
+        r"\bno (?:transaction|payload|authorization|signature|payment|permit) in (?:the )?(?:payload|"
+        r"request|header|body)\b|\btransaction (?:does not contain|contains no|missing fee payer)\b|"
+        r"\btx has no\b",
+        r"\bmissing required (?:\w{1,20} ){0,3}(?:fields?|parameter)\b|"
+        r"\bmissing or invalid (?!parameters)\w|\bmissing (?:credentials|transaction in|fee payer|extra)\b",
         payload=True,
     ),
     text_rule(
@@ -230,47 +220,44 @@ REFUSED_RULES = (
         rf"\bmissing (?:the )?{_PARTY}\b|\b{_PARTY} (?:field )?(?:is |are )?(?:required|missing)\b|"
         rf"\b{_PARTY} (?:is |are )?not (?:allowed|accepted|permitted)\b",
         r"\bno (?:\w{1,8} ){0,3}transfer instructions?\b|"
-        r"\bnot an? (?:\w{1,8} )?transfer(?: instruction)?(?= ?\||$)|"
-        r"(?:^|\| )missing parameters(?= ?\||$)|\bempty (?:payload|body|request|signature)\b|\b(?:payload|"
-        r"body|request|signature) (?:is )?empty\b|"
+        r"\bnot an? (?:\w{1,8} )?transfer(?: instruction)?(?= ?\||$)|(?:^|\| )missing parameters(?= ?\||$)|"
+        r"\bempty (?:payload|body|request|signature)\b|\b(?:payload|body|request|signature) (?:is )?empty\b|"
         r"\b(?:request|body|payload)\b.{0,12}\btoo large\b|\b(?:unknown|no such) (?:endpoint|route|path)\b",
         r"\b(?:invalid|malformed) (?:json body|base64)\b|\binvalid nonce (?:format|length)\b|"
         r"\bnonce length\b",
         r"\b(?:invalid|wrong|missing) (?:fee payer|compute)\b|\btoo many instructions\b|"
-        r"\bcompute unit (?:price|limit) too\b|\bnot signed by\b|\btoo few instructions\b|\b(?:blocked|"
-        r"forbidden|"
-        r"unknown optional) (?:program|instruction)\b|\bno (?:\w{1,16} ){0,3}instructions? found(?= ?\||$)|"
+        r"\bcompute unit (?:price|limit) too\b|\bnot signed by\b|\btoo few instructions\b|"
+        r"\b(?:blocked|forbidden|unknown optional) (?:program|instruction)\b|"
+        r"\bno (?:\w{1,16} ){0,3}instructions? found(?= ?\||$)|"
         r"\bfee payer (?:found |is |must not be )?(?:transferring|included in)\b|"
-        r"\bunknown (?:\w{1,16} ){0,2}signer\b|"
-        r"\binsufficient signatures\b",
+        r"\bunknown (?:\w{1,16} ){0,2}signer\b|\binsufficient signatures\b",
         r"\btransaction (?:targets|signed by) [^|]{1,80}, expected\b|"
-        r"\btransaction call ?data (?:is )?(?:too short|"
-        r"too long|does not|invalid|empty|malformed|missing)\b|\bexpected (?:exactly|at least|at most|"
-        r"between) "
-        r"[^|]{1,20}\binstructions?\b|\binstruction has (?:insufficient|too few|too many|no) accounts\b|"
+        r"\btransaction call ?data (?:is )?(?:too short|too long|does not|invalid|empty|malformed|"
+        r"missing)\b|\bexpected (?:exactly|at least|at most|between) [^|]{1,20}\binstructions?\b|"
+        r"\binstruction has (?:insufficient|too few|too many|no) accounts\b|"
         r"\binstruction data too (?:short|long)\b",
         rf"\b{_PARTY}\b(?! (?:balance|nonce|status|state|receipt)\b).{{0,20}}(?<!\w){_NOT_MATCHING}(?!\w)|"
         rf"\b(?!{_OF_CHAIN})\w{{1,20}} mismatch\b",
         rf"\b{_PARTY}\b.{{0,20}}\b(?:is )?(?:invalid|incorrect|empty|zero|malformed|not (?:a )?valid)\b|"
         rf"\b{_PARTY}\b.{{0,40}}\bexpected\b.{{1,80}}\b(?:got|received|found|actual)\b",
         rf"\b{_FIELD}\b.{{0,60}}\bmust (?:be|match|have|not|contain|invoke|equal|include)\b",
-        r"\b(?:transaction|tx) ?hash is required\b|\b(?:invalid|malformed|missing|empty|"
-        r"unsupported) (?:\w{1,12} )?transaction (?:base64|"
-        r"encoding|format|structure|version|xdr|envelope|bytes)\b|"
-        r"\btransaction (?:is )?missing (?:the )?required "
-        r"(?:signatures?|instructions?|memo)\b",
-        r"\bnonce must be (?:a |an )?(?:valid )?(?:32|bytes ?32|hex)|\btransaction must (?:be (?:sponsored|"
-        r"signed|versioned)|contain|include)\b",
+        r"\b(?:transaction|tx) ?hash is required\b|"
+        r"\b(?:invalid|malformed|missing|empty|unsupported) (?:\w{1,12} )?transaction (?:base64|encoding|"
+        r"format|structure|version|xdr|envelope|bytes)\b|"
+        r"\btransaction (?:is )?missing (?:the )?required (?:signatures?|instructions?|memo)\b",
+        r"\bnonce must be (?:a |an )?(?:valid )?(?:32|bytes ?32|hex)|"
+        r"\btransaction must (?:be (?:sponsored|signed|versioned)|contain|include)\b",
         r"\b(?:disallowed|unexpected) (?:\w{1,12} ){0,2}(?:program|instructions?|function|"
         r"sub invocations?)\b",
         r"\b(?:invalid|wrong|incompatible) (?:\w{1,16} ){0,2}(?:mint|spender|router|address|group id|"
         r"envelope|function|pubkey|salt|scheme)\b",
-        r"\b(?:accounts?|program|hook|payee|payer|asset|partial payment|cross currency payment)\b.{0,30}"
-        r"\bnot (?:permitted|allowed|accepted)\b|\bcannot (?:include|contain|be (?:the |a )?(?:payer|source|"
-        r"authority|zero|empty|recipient|negative))\b",
-        r"\brefus(?:e|es|ed|ing) to settle\b|\bno transfer meets\b|\b(?:delegation|session key|wallet|"
-        r"token account|access key|escrow account|payment channel|mandate|quote|(?<!user )agent|"
-        r"token mint) (?:is )?not found\b",
+        r"\b(?:accounts?|program|hook|payee|payer|asset|partial payment|"
+        r"cross currency payment)\b.{0,30}\bnot (?:permitted|allowed|accepted)\b|"
+        r"\bcannot (?:include|contain|be (?:the |a )?(?:payer|source|authority|zero|empty|recipient|"
+        r"negative))\b",
+        r"\brefus(?:e|es|ed|ing) to settle\b|\bno transfer meets\b|"
+        r"\b(?:delegation|session key|wallet|token account|access key|escrow account|payment channel|"
+        r"mandate|quote|(?<!user )agent|token mint) (?:is )?not found\b",
         payload=True,
     ),
     text_rule(

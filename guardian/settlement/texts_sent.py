@@ -49,16 +49,16 @@ SENT_RULES = (
         r"\b(?:settle\w*|on ?chain) (?:verification|validation|check|transfer)\b|"
         r"\bafter (?:the )?(?:settle\w*|submission|submitting|sending|transfer|payment|permit)\b|"
         r"\btransfer amount mismatch\b|\btransferred\b|\bon ?chain (?:amount|value|recipient|payee)\b|"
-        r"\b(?:amount|funds|value) (?:was |were )?(?:not )?(?:received|"
-        r"transferred|paid)\b|\bmissing on ?chain\b|\b(?:credited|debited|charged|deducted|refunded)\b|"
+        r"\b(?:amount|funds|value) (?:was |were )?(?:not )?(?:received|transferred|paid)\b|"
+        r"\bmissing on ?chain\b|\b(?:credited|debited|charged|deducted|refunded)\b|"
         r"\b(?:payee|recipient|merchant) received\b|"
         r"\b(?:transfer|authorization ?used|settled) (?:event|log)s?\b",
     ),
     text_rule(
         "reverted",
         Sign.SENT,
-        r"\b(?:transaction|txn?)(?: execution)?(?: has| was| is)?(?: been)? revert(?:ed)?\b"
-        r".{0,40}\b(?:block|gas used)\b",
+        r"\b(?:transaction|txn?)(?: execution)?(?: has| was|"
+        r" is)?(?: been)? revert(?:ed)?\b.{0,40}\b(?:block|gas used)\b",
         r"\bstatus:? ?(?:0x0|0|reverted)\b|\bout of gas\b",
         r"\baa(?:5\d|95)\b|\bpost ?op\b|\bhandle ?ops\b",
     ),
@@ -68,11 +68,12 @@ SENT_RULES = (
         r"\balready (?:been )?(?:being )?(?:known|imported|exists?|in|processed|settled|submitted|sent|"
         r"executed|used|redeemed|spent|consumed|claimed|paid|completed|seen|bound|recorded|collected|"
         r"captured|reserved|applied|registered|holds?|held|locked|under way|running)\b",
-        r"\bused or cancell?ed\b|\b(?:authorization|nonce|permit|signature|voucher)\b.{0,20}\b(?:is |was |"
+        r"\bused or cancell?ed\b|"
+        r"\b(?:authorization|nonce|permit|signature|voucher)\b.{0,20}\b(?:is |was |"
         r"been )(?:already )?(?:used|consumed|spent|invalidated|cancell?ed)\b",
         r"\bnonce\b.{0,20}\b(?:too (?:low|high)|expired|reused|used|gap|mismatch|conflict)\b",
-        r"\b(?:invalid|bad|conflicting|wrong|stale) ?(?:\w{1,12} ){0,2}nonce\b"
-        r"(?!:? \(?(?:length|format|must|encoding|expected (?:bytes ?32|hex|0x|32)))",
+        r"\b(?:invalid|bad|conflicting|wrong|stale) ?(?:\w{1,12} ){0,2}nonce\b(?!:? \(?(?:length|format|"
+        r"must|encoding|expected (?:bytes ?32|hex|0x|32)))",
         r"\breplay(?:ed)?\b(?! protect)|\bduplicated?\b|\bdouble.?spen\w+\b|\bsequence number\b|\bbad ?seq\b",
         r"\bunderpriced\b|\breplacement\b|\breplace (?:the )?(?:existing|pending)\b|\bfee too low\b",
     ),
@@ -81,16 +82,15 @@ SENT_RULES = (
         Sign.SENT,
         r"\b(?:attempt|retry|try) ?#?\d|\bafter \d+ (?:attempts?|retries|tries)\b|\bretrying\b|\bon retry\b|"
         r"^retry:",
-        r"\b(?:first|second|third|last|final|previous|earlier|prior) attempt\b|\bmax(?:imum)? (?:retries|"
-        r"attempts)\b",
+        r"\b(?:first|second|third|last|final|previous|earlier|prior) attempt\b|"
+        r"\bmax(?:imum)? (?:retries|attempts)\b",
         r"\bidempoten\w+\b",
-        r"\b(?:executed|succeeded|settled|unsuccessful)\b|\bnot successful\b|\b(?:settlement|payment|"
-        r"bundle) reverted\b",
-        r"\bsent (?:the |a |your )?(?:payment|transfer|settlement)\b|\b(?:submit|submission|send|sending|"
-        r"relay|publish) "
-        r"(?:has )?(?:failed|error|rejected)\b",
-        r"\b(?:user ?ops?|user operations?) execution\b|\b(?:during|at|in|after) execution\b|\b(?:tx|"
-        r"transaction) logs?\b|\bstate ?= ?[12]\b|"
+        r"\b(?:executed|succeeded|settled|unsuccessful)\b|\bnot successful\b|"
+        r"\b(?:settlement|payment|bundle) reverted\b",
+        r"\bsent (?:the |a |your )?(?:payment|transfer|settlement)\b|"
+        r"\b(?:submit|submission|send|sending|relay|publish) (?:has )?(?:failed|error|rejected)\b",
+        r"\b(?:user ?ops?|user operations?) execution\b|\b(?:during|at|in|after) execution\b|"
+        r"\b(?:tx|transaction) logs?\b|\bstate ?= ?[12]\b|"
         r"\bauthorization state (?:is )?(?:true|used|invalid)\b|\(used\)",
     ),
     text_rule(
@@ -111,13 +111,12 @@ TIME_RULES = (
         r"(?<!max )(?<!payload )\btime(?:d|s)? ?outs?\b|\b(?:e|esocket|connect|read|write)timed ?out\b|"
         r"\btimedout\b|\betimeout\b",
         r"(?<!outside )\bexecution expired\b|\bexecution time\b|\btook too long\b|\btoo slow\b|\bgave up\b|"
-        r"\bgiving up\b|\bin time\b|"
-        r"\bwithin \d+ ?(?:ms|s|sec|min)",
+        r"\bgiving up\b|\bin time\b|\bwithin \d+ ?(?:ms|s|sec|min)",
         r"\bdeadline ?(?:has |was |is )?(?:exceeded|elapsed|reached)\b|\bcontext deadline\b|"
-        r"(?<!budget )(?<!budget is )(?<!tier )(?<!tier is )(?<!quota )(?<!quota is )(?<!pool )(?<!capacity )"
-        r"(?<!temporarily )(?<!quota has been )(?<!budget has been )(?<!credits )\bexhausted\b",
-        r"\bcontext cancell?ed\b|\b(?:request|operation|call|task|client|was|been) (?:was |been )?"
-        r"(?:cancell?ed|aborted)\b",
+        r"(?<!budget )(?<!budget is )(?<!tier )(?<!tier is )(?<!quota )(?<!quota is )(?<!pool )(?<!capacity "
+        r")(?<!temporarily )(?<!quota has been )(?<!budget has been )(?<!credits )\bexhausted\b",
+        r"\bcontext cancell?ed\b|"
+        r"\b(?:request|operation|call|task|client|was|been) (?:was |been )?(?:cancell?ed|aborted)\b",
         r"\baborted\b|\babort(?: signal| error)\b|\binterrupted\b|\bshutting down\b|\bclosed request\b",
     ),
     text_rule(
@@ -125,24 +124,21 @@ TIME_RULES = (
         Sign.TIME,
         r"\beconn\w*|\bepipe\b|\benotfound\b|\behostunreach\b|\benetunreach\b|\beai again\b|\bund err\w*",
         r"\bend of file\b|\bempty reply\b|\bname resolution\b|\bnetwork is unreachable\b|"
-        r"\bno route to host\b|"
-        r"\bhandshake\b|\bsocket\b|\bbroken pipe\b|\bhang up\b|\bunexpected eof\b|\beof\b|"
-        r"\bpremature(?:ly)?\b|"
-        r"\bdisconnect\w*",
-        r"\bconnection\b.{0,30}\b(?:reset|closed|aborted|lost|terminated|dropped|refused|failed|"
-        r"error|broken)\b",
+        r"\bno route to host\b|\bhandshake\b|\bsocket\b|\bbroken pipe\b|\bhang up\b|\bunexpected eof\b|"
+        r"\beof\b|\bpremature(?:ly)?\b|\bdisconnect\w*",
+        r"\bconnection\b.{0,30}\b(?:reset|closed|aborted|lost|terminated|dropped|refused|failed|error|"
+        r"broken)\b",
         r"\bremote end closed\b|\bother side closed\b|\bstream (?:closed|reset|error)\b|\bno response\b",
         r"\bfetch failed\b|\bfailed to fetch\b(?! (?:the )?(?:\w{1,8} )?(?:gas|fee|balance|nonce|chain))|"
         r"\bnetwork ?error\b|\bmissing response\b|\bmax retries exceeded\b",
         r"\b(?:facilitator|rpc|node|chain|upstream|verification|database|provider|"
-        r"api)\b.{0,20}\b(?:unavailable|"
-        r"unreachable|offline|overloaded|not responding)\b|\berror 5\d\d\b",
+        r"api)\b.{0,20}\b(?:unavailable|unreachable|offline|overloaded|not responding)\b|\berror 5\d\d\b",
         r"\bbad ?gateway\b|\bgateway ?time|\bservice ?(?:is |temporarily ){0,2}unavailable\b|"
         r"\binternal ?server ?error\b",
-        r"\b(?:failed|failure|error|returned|status|code|http|response) ?\(5\d\d\)|\b(?:status|code|"
-        r"http)(?: code)?:? ?5\d\d\b|\b5\d\d (?:server )?error\b",
-        r"\b(?:invalid|unexpected|malformed|empty|could not parse|failed to parse) (?:json )?"
-        r"(?:rpc )?response\b",
+        r"\b(?:failed|failure|error|returned|status|code|http|response) ?\(5\d\d\)|"
+        r"\b(?:status|code|http)(?: code)?:? ?5\d\d\b|\b5\d\d (?:server )?error\b",
+        r"\b(?:invalid|unexpected|malformed|empty|could not parse|"
+        r"failed to parse) (?:json )?(?:rpc )?response\b",
     ),
 )
 
@@ -151,8 +147,7 @@ CATCH_ALL_RULES = (
         "catch_all",
         Sign.CATCH_ALL,
         r"(?<!dry run )\b(?:transaction|txn?)(?: execution)?(?: has| was)? (?:failed|failure|reverted|"
-        r"rejected|"
-        r"error)\b",
+        r"rejected|error)\b",
         r"\b(?:failed|reverted) (?:transaction|txn?)\b|\bcontract validate error\b|\bunexpected ?error\b|"
         r"\binternal ?error\b",
     ),
