@@ -19,7 +19,7 @@ from guardian.flow.fresh import can_be_watched
 from guardian.flow.live import Live
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts
-from guardian.flow.present import MOVED, is_elsewhere, receipt_hash
+from guardian.flow.present import MOVED, is_elsewhere, told_paid
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
 from guardian.flow.signatures import Signatures
@@ -245,7 +245,7 @@ class BuyFlow:
             await buying.surely(functools.partial(live.money, MoneyEvent.DOUBT, str(fault), tainted=True))
             raise
         if handed and not is_elsewhere(reply):
-            return await buying.delivered(None, *receipt_hash(reply))
+            return await buying.delivered(None, *told_paid(reply))
         doubt = functools.partial(live.money, MoneyEvent.DOUBT, f"http {reply.status}", tainted=True)
         await buying.surely(doubt, functools.partial(live.answered, AnswerEvent.TOLD_FAILURE))
         if reply.status >= 400:

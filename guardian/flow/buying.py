@@ -24,8 +24,8 @@ from guardian.flow.present import (
     is_elsewhere,
     is_goods,
     kept_goods,
-    receipt_hash,
     said,
+    told_paid,
 )
 from guardian.flow.sealing import Sealing
 from guardian.flow.watch import Watch
@@ -221,7 +221,7 @@ class Buying:
             await self.surely(functools.partial(self.live.answered, AnswerEvent.LEFT))
             raise
         if delivered:
-            await self.delivered(other, *receipt_hash(reply))
+            await self.delivered(other, *told_paid(reply))
         else:
             await self._keep(exchange, copy, reply)
         return True
@@ -234,7 +234,7 @@ class Buying:
 
     async def _keep(self, exchange: PaidExchange, goods: Goods | None, reply: Reply) -> bool:
         """Nobody was there: the next caller for the same gets it. False: this one was not answered."""
-        changes = self._reported(*receipt_hash(reply))
+        changes = self._reported(*told_paid(reply))
         body, now = goods.body if goods is not None else b"", self._parts.clock()
         note = "the goods came when nobody was there"
         self.live.heard.append(

@@ -2,7 +2,6 @@
 buyers and sellers. No control flow of a purchase."""
 
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -12,6 +11,7 @@ from guardian.flow.buy_record import v1_terms
 from guardian.flow.buying import Buying
 from guardian.flow.diagnosis import Kind, is_charged_on_4xx
 from guardian.flow.live import Live
+from guardian.flow.newest import Newest
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
 from guardian.flow.sealing import Sealing
@@ -39,8 +39,8 @@ class Buys:
         self._settle = settle
         self._sealing = sealing
         self._here: dict[str, Buying] = {}
-        self._signatures: OrderedDict[tuple[str, str], int] = OrderedDict()
-        self._charged: OrderedDict[str, None] = OrderedDict()
+        self._signatures = Newest[tuple[str, str], int](PURCHASES_COUNTED)
+        self._charged = Newest[str, None](PURCHASES_COUNTED)
         self.open = Undelivered()
         self.looked = False
         settle.lives.told.append(self._told)
@@ -126,10 +126,8 @@ class Buys:
 
     def signed(self, record: Settlement) -> None:
         """A payment was signed for a purchase: one too many shows a buyer that loops."""
-        count = self._signatures.pop(_buyer(record), 0) + 1
-        self._signatures[_buyer(record)] = count
-        if len(self._signatures) > PURCHASES_COUNTED:
-            self._signatures.popitem(last=False)
+        count = self._signatures.get(_buyer(record), 0) + 1
+        self._signatures.put(_buyer(record), count)
         if count >= LOOP_SIGNATURES:
             self._diagnosed(Kind.BUYER_LOOPS, record)
             log.warning(
@@ -141,9 +139,7 @@ class Buys:
         """A seller was paid and goes on refusing; once for each payment."""
         id = live.record.id
         if id not in self._charged:
-            self._charged[id] = None
-            if len(self._charged) > PURCHASES_COUNTED:
-                self._charged.popitem(last=False)
+            self._charged.put(id, None)
             self._diagnosed(Kind.CHARGED_ON_4XX, live.record)
             log.warning("a seller was paid and refuses", extra=facts(live) | {"route": live.record.route})
 

@@ -131,7 +131,7 @@ async def said(reply: Reply) -> Said:
     try:
         if (receipt := read_receipt(reply.headers)) is not None:
             message = f"{receipt.reason} {receipt.message}".strip()
-            hint = hash_of(receipt.transaction)
+            hint = as_hash(receipt.transaction)
         elif answer is not None and reply.status == 402:
             demand = read_demand(reply.headers, answer.body)
             message = demand.error if demand else ""
@@ -140,7 +140,7 @@ async def said(reply: Reply) -> Said:
     return Said(reply.status, reason, message, hint, answer, b"" if short else body[:BEGUN_BYTES])
 
 
-def receipt_hash(reply: Reply) -> tuple[bool, TxHash | None]:
+def told_paid(reply: Reply) -> tuple[bool, TxHash | None]:
     """Whether the seller says that it was paid, and by which transaction."""
     try:
         receipt = read_receipt(reply.headers)
@@ -148,10 +148,10 @@ def receipt_hash(reply: Reply) -> tuple[bool, TxHash | None]:
         return False, None
     if receipt is None or receipt.success is not True:
         return False, None
-    return True, hash_of(receipt.transaction)
+    return True, as_hash(receipt.transaction)
 
 
-def hash_of(text: str) -> TxHash | None:
+def as_hash(text: str) -> TxHash | None:
     """A transaction's hash, where it is one."""
     return TxHash(text.lower()) if _HASH.fullmatch(text.lower()) else None
 

@@ -5,12 +5,10 @@ A facilitator's /verify proves a signature; where the first payment itself makes
 record as `vouched`.
 """
 
-from collections import OrderedDict
-from typing import Any
-
 from guardian.chain.signature import Authorization, signed_by_payer
 from guardian.errors import ChainUnavailable, NotSent, ReplyLost
 from guardian.flow.ask import meant_for
+from guardian.flow.newest import Newest
 from guardian.flow.parts import Call, Parts
 from guardian.policy.layers import InForce
 from guardian.settlement.classify import Operation
@@ -35,19 +33,17 @@ class Signatures:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._first_seen: OrderedDict[str, float] = OrderedDict()
-        self._vouched: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._first_seen = Newest[str, float](REMEMBERED)
+        self._vouched = Newest[tuple[str, str], None](REMEMBERED)
 
     def seen(self, payment: Payment) -> None:
         """The first sight of an authorization proves that it is at least this old."""
         if payment.key not in self._first_seen:
-            self._first_seen[payment.key] = self._parts.clock()
-            _bound(self._first_seen)
+            self._first_seen.put(payment.key, self._parts.clock())
 
     def vouch(self, payment: Payment) -> None:
         """A facilitator has accepted this very signature."""
-        self._vouched[payment.key, payment.signature_hash] = None
-        _bound(self._vouched)
+        self._vouched.put((payment.key, payment.signature_hash), None)
 
     def vouched(self, payment: Payment) -> bool:
         """Some facilitator has accepted this very signature in this process' memory."""
@@ -146,8 +142,3 @@ def authorization_of(payment: Payment, domain: Domain | None) -> Authorization:
         valid_before=payment.valid_before or 0,
         nonce=payment.nonce,
     )
-
-
-def _bound(memory: "OrderedDict[Any, Any]") -> None:
-    if len(memory) > REMEMBERED:
-        memory.popitem(last=False)

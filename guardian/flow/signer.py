@@ -6,12 +6,12 @@ told here is taken on trust: contract wallets, and tokens whose EIP-712 domain n
 """
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import replace
 from typing import Final
 
 from guardian.chain.signature import is_contract, is_counterfactual, is_of_a_key, signed_by_payer
 from guardian.errors import BadPayment, ChainUnavailable
+from guardian.flow.newest import Newest
 from guardian.flow.parts import Parts
 from guardian.flow.signatures import authorization_of, own_domain
 from guardian.policy.layers import InForce
@@ -33,7 +33,7 @@ class Signer:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._passed: OrderedDict[_Mark, None] = OrderedDict()
+        self._passed = Newest[_Mark, None](REMEMBERED)
 
     async def fault(self, record: Settlement, payment: Payment, in_force: InForce) -> BadPayment | None:
         """What is wrong with a payment that its payer has provably not signed; None for every other."""
@@ -42,9 +42,7 @@ class Signer:
             return None
         fault = await self._fault(payment, in_force)
         if fault is None:
-            self._passed[mark] = None
-            if len(self._passed) > REMEMBERED:
-                self._passed.popitem(last=False)
+            self._passed.put(mark, None)
         return fault
 
     async def _fault(self, payment: Payment, in_force: InForce) -> BadPayment | None:

@@ -4,13 +4,13 @@ Two things of it are needed later: a v1 payment does not say in which asset it p
 payment says what its seller had offered where the agent was shown something else.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 import orjson
 
 from guardian.errors import BadPayment
+from guardian.flow.newest import Newest
 from guardian.flow.paid import PaidExchange
 from guardian.upstream.reply import Reply
 from guardian.wire.demand import REQUIRED, Demand, Offer, read_demand
@@ -22,7 +22,6 @@ MAX_ORIGINAL_CHARS: Final = 4000
 """Of the offers as the seller made them, in the audit trail of a record."""
 
 Key = tuple[str, str, str]
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +41,8 @@ class Terms:
     """The offers of demands by what was asked."""
 
     def __init__(self) -> None:
-        self._offers: OrderedDict[Key, tuple[Offer, ...]] = OrderedDict()
-        self._original: OrderedDict[Key, str] = OrderedDict()
+        self._offers = Newest[Key, tuple[Offer, ...]](REMEMBERED)
+        self._original = Newest[Key, str](REMEMBERED)
 
     def of(self, exchange: PaidExchange) -> tuple[Offer, ...]:
         """Those of the last demand in a body that answered this request."""
@@ -68,12 +67,12 @@ class Terms:
         except BadPayment as fault:
             return Read(fault=fault)
         if demand is not None and demand.offers and not any(name == REQUIRED for name, _ in reply.headers):
-            _keep(self._offers, _key(exchange), demand.offers)
+            self._offers.put(_key(exchange), demand.offers)
         return Read(demand)
 
     def changed(self, exchange: PaidExchange, demand: Demand) -> None:
         """The agent is shown other offers than these, or in another order."""
-        _keep(self._original, _key(exchange), _written(demand))
+        self._original.put(_key(exchange), _written(demand))
 
 
 def _written(demand: Demand) -> str:
@@ -91,13 +90,6 @@ def _written(demand: Demand) -> str:
         if one.spot == spot
     ]
     return orjson.dumps(listed).decode()[:MAX_ORIGINAL_CHARS]
-
-
-def _keep(kept: OrderedDict[Key, Value], key: Key, value: Value) -> None:
-    kept[key] = value
-    kept.move_to_end(key)
-    if len(kept) > REMEMBERED:
-        kept.popitem(last=False)
 
 
 def _key(exchange: PaidExchange) -> Key:
