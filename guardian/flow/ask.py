@@ -10,7 +10,7 @@ from guardian.errors import NotSent, ReplyLost
 from guardian.facilitator.circuit import CircuitKey, Ticket
 from guardian.facilitator.client import Facilitator, Reply
 from guardian.facilitator.retry import retry_after_s
-from guardian.flow.heard import Heard as HeardOf
+from guardian.flow.heard import Heard as Answered
 from guardian.flow.parts import Call, Generation, Headers, Parts, log
 from guardian.policy.judge import Judgement, judge
 from guardian.policy.rules import Alert, Heard, History, Transport
@@ -48,7 +48,7 @@ class Tried(msgspec.Struct, frozen=True):
     reply: Reply | None = None
     facilitator: str = ""
     sent: bool = False
-    heard: tuple[HeardOf, ...] = ()
+    heard: tuple[Answered, ...] = ()
 
     @property
     def headers(self) -> Headers:
@@ -177,7 +177,7 @@ async def _in_turn(
             with parts.telemetry.span(SpanName.ATTEMPT, **about):
                 return await _ask(parts, facilitator, ticket, question, before, tainted)
     except NotSent as fault:  # no turn came: nothing is said about the facilitator's health
-        heard = HeardOf(parts.clock(), facilitator.name, 0, f"not sent: {fault}")
+        heard = Answered(parts.clock(), facilitator.name, 0, f"not sent: {fault}")
         return Tried(
             classify_not_sent(question.operation, str(fault)),
             None,
@@ -220,7 +220,7 @@ async def _ask(
     if judgement.shadows or verdict.alert is not Alert.OFF:
         _tell(parts, facilitator, question, judgement)
     note = f"{verdict.outcome}: {verdict.rule}" if reply else f"{transport}: {detail}"
-    answered = HeardOf(parts.clock(), facilitator.name, status, note, body)
+    answered = Answered(parts.clock(), facilitator.name, status, note, body)
     sent = sent or transport is not Transport.NOT_SENT
     return Tried(verdict, reply, facilitator.name, sent, (*before.heard, answered))
 

@@ -81,7 +81,7 @@ class Pace:
 def is_elsewhere(reply: Reply) -> bool:
     """Whether the seller sends its caller on and does not say that it was paid: a slash too few, http in the
     place of https. Nothing was delivered; the payment goes along to where it is taken."""
-    return reply.status in _MOVED and not receipt_hash(reply)[0]
+    return reply.status in _MOVED and not told_paid(reply)[0]
 
 
 async def is_goods(reply: Reply, method: str) -> bool:

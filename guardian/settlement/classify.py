@@ -88,9 +88,10 @@ _SAYS_SUCCESS = re.compile(rb"""success["'\\]*\s*[:=]\s*true""", re.IGNORECASE)
 # Words of the guess "this speaks of a node or of a call to one", which can fail at any step.
 _NODE = re.compile(r"rpc|https?:|\bprovider\b|client error|http request failed|\bfor url\b", re.IGNORECASE)
 _ROUTE = re.compile(r"\bnot found\b|\broute|\bendpoint|\bcannot post\b|\bpath\b|\burl\b", re.IGNORECASE)
-_STATUS_PHRASES = frozenset(
+_UNAVAILABLE = frozenset(
     {"service unavailable", "503 service unavailable", "service temporarily unavailable"}
 )
+_BAD_REQUEST = frozenset({"bad request", "400 bad request", "unprocessable entity"})
 
 _ACCESS_CURE = (
     "the facilitator refuses access or does not serve this path: check URL, credentials and billing"
@@ -229,7 +230,7 @@ def _knows_nothing(status: int, said: Saying, rule: TextRule) -> bool:
     if not page and not said.text.strip(" |") and not said.code:
         return False  # cut off, or no error report at all
     if status == SHUT_DOOR:
-        if said.text.strip().rstrip(".").lower() in _STATUS_PHRASES:
+        if _is_one_of(_UNAVAILABLE, said.text):
             return True
     elif status >= 500 and (page or (status in GATEWAY_STATUSES and said.shape is not Shape.OBJECT)):
         return False
@@ -306,7 +307,7 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
 
 def _refused_by_status(status: int, said: Saying, reason: str, message: str) -> Verdict | None:
     """The statuses that prove that nothing was executed; the same on /verify and /settle."""
-    no_json = said.shape in (Shape.EMPTY, Shape.HTML) or _is_status_phrase(said.text)
+    no_json = said.shape in (Shape.EMPTY, Shape.HTML) or _is_one_of(_BAD_REQUEST, said.text)
     if status == 429:
         return _later("status_429", reason, message, Health.NEUTRAL)
     bill = status == 402 and (said.error_type == "payment_method_required" or _BILL.search(said.text))
@@ -326,8 +327,9 @@ def _refused_by_status(status: int, said: Saying, reason: str, message: str) -> 
     return None
 
 
-def _is_status_phrase(text: str) -> bool:
-    return text.strip().rstrip(".").lower() in ("bad request", "400 bad request", "unprocessable entity")
+def _is_one_of(phrases: frozenset[str], text: str) -> bool:
+    """The name of a status, and nothing else."""
+    return text.strip().rstrip(".").lower() in phrases
 
 
 def _is_definitive(rule: TextRule) -> bool:

@@ -16,7 +16,7 @@ from guardian.settlement.codes import read_code
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
 from guardian.settlement.texts import ESTIMATION, MAX_TEXT, read_text
 from guardian.settlement.verdict import IN_DOUBT, Operation
-from guardian.wire.reply import uncapitalized, without_arguments
+from guardian.wire.reply import EVM_HASH, uncapitalized, without_arguments
 
 MAX_BODY = 262_144
 MAX_VALUES = 2_048
@@ -54,7 +54,6 @@ _SILENT_KEYS = frozenset(
 )
 """Keys whose strings are names, not words: they would be mistaken for a hash or a sign."""
 
-_HASH = re.compile(r"(?<![0-9a-zA-Z])0x[0-9a-fA-F]{64}(?![0-9a-zA-Z])")
 _BASE58_SIGNATURE = re.compile(r"(?<![0-9A-Za-z])[1-9A-HJ-NP-Za-km-z]{86,88}(?![0-9A-Za-z])")
 _NO_HASH = re.compile(r"(?:0x0*|null|none|undefined|n/a|nil)?", re.IGNORECASE)
 _TOKEN = re.compile(r"(?<![a-z0-9])(?<!code=)[a-z][a-z0-9]{0,30}(?:_[a-z0-9]{1,30}){1,15}(?![a-z0-9])")
@@ -198,7 +197,7 @@ def _most_doubtful(operation: Operation, tokens: list[str]) -> str:
 
 def _hash_in(text: str) -> str:
     text = without_arguments(text)  # of a call: the payment's nonce and signature
-    found = _HASH.search(text) or _BASE58_SIGNATURE.search(text)
+    found = EVM_HASH.search(text) or _BASE58_SIGNATURE.search(text)
     return named(found.group()) if found else ""
 
 

@@ -14,7 +14,16 @@ import orjson
 
 from guardian.errors import BadPayment
 from guardian.wire.encoded import RawHeaders, decoded, encoded, header
-from guardian.wire.fields import MAX_BODY_BYTES, Json, found, parse_body, refuse_twins, text_of, uint_of
+from guardian.wire.fields import (
+    MAX_BODY_BYTES,
+    Json,
+    account_of,
+    found,
+    parse_body,
+    refuse_twins,
+    text_of,
+    uint_of,
+)
 from guardian.wire.names import Address, Network
 from guardian.wire.networks import network_of
 
@@ -214,13 +223,13 @@ def _offer(spot: Spot, index: int, version: int, terms: Json) -> Offer:
         scheme=text_of(terms.get("scheme")),
         network=network_of(sent) or Network(sent),
         network_as_sent=sent,
-        asset=_account(terms.get("asset")),
-        pay_to=_account(terms.get("payTo")),
+        asset=account_of(terms.get("asset")),
+        pay_to=account_of(terms.get("payTo")),
         amount=uint_of(amount),
         max_timeout_s=uint_of(terms.get("maxTimeoutSeconds")),
         domain_name=text_of(domain.get("name")),
         domain_version=text_of(domain.get("version")),
-        domain_contract=_account(domain.get("verifyingContract")),
+        domain_contract=account_of(domain.get("verifyingContract")),
         transfer_method=text_of(domain.get("assetTransferMethod")),
         resource=_text(terms.get("resource")),
         terms=terms,
@@ -237,11 +246,6 @@ def _version(spot: Spot, root: Json) -> int:
 def _resource(root: Json) -> str:
     resource = root.get("resource")
     return _text(resource.get("url") if type(resource) is dict else resource)
-
-
-def _account(value: object) -> Address:
-    text = text_of(value)
-    return Address(text.lower() if text[:2] in ("0x", "0X") else text)
 
 
 def _text(value: object) -> str:

@@ -151,6 +151,12 @@ def text_of(value: object) -> str:
     return value if type(value) is str and len(value) <= MAX_TEXT else ""
 
 
+def account_of(value: object) -> Address:
+    """An account as sent, EVM in lower case, "" for what is none."""
+    text = text_of(value)
+    return Address(text.lower() if text[:2] in ("0x", "0X") else text)
+
+
 def found(value: object) -> str:
     """What stood there, in at most 80 characters and without anything that may be a signature."""
     if value is None:

@@ -11,6 +11,7 @@ import msgspec
 from guardian.errors import BadPayment
 from guardian.wire.fields import (
     Json,
+    account_of,
     address_at,
     found,
     object_at,
@@ -136,7 +137,9 @@ def _payment(
         network_as_sent=as_sent,
         asset=asset,
         payer=signed.payer,
-        pay_to=address_at(terms, "payTo", "paymentRequirements.") if strict else _account(terms.get("payTo")),
+        pay_to=address_at(terms, "payTo", "paymentRequirements.")
+        if strict
+        else account_of(terms.get("payTo")),
         amount=_amount(terms, version, strict=strict),
         nonce=signed.nonce,
         resource=_resource(wrapper, terms),
@@ -147,7 +150,7 @@ def _payment(
         signature_hash=signed.signature_hash,
         domain_name=text_of(domain.get("name")),
         domain_version=text_of(domain.get("version")),
-        domain_contract=_account(domain.get("verifyingContract")),
+        domain_contract=account_of(domain.get("verifyingContract")),
         description_chars=_description_chars(wrapper, terms),
         bound_to=_bound_to(wrapper, domain),
         payment_id=_payment_id(wrapper),
@@ -194,18 +197,12 @@ def _network(terms: Json, repeated: list[tuple[str, Json]]) -> tuple[Network, st
 
 
 def _asset(terms: Json, repeated: list[tuple[str, Json]]) -> Address:
-    asset = _account(terms.get("asset"))
+    asset = account_of(terms.get("asset"))
     for place, said in repeated:
         other = said.get("asset")
-        if other is not None and _account(other) != asset:
+        if other is not None and account_of(other) != asset:
             raise BadPayment(place + "asset", found(other), "name the asset of paymentRequirements.asset")
     return asset
-
-
-def _account(value: object) -> Address:
-    """An account as sent, EVM in lower case, "" for what is none."""
-    text = text_of(value)
-    return Address(text.lower() if text[:2] in ("0x", "0X") else text)
 
 
 def _amount(terms: Json, version: int, *, strict: bool) -> int:

@@ -20,7 +20,7 @@ MAX_SEARCHED = 64 * 1024
 MAX_PAGE = 4 * 1024
 """How much of a page is stripped of its tags: the pattern takes quadratic time on hostile ones."""
 
-_HASH = re.compile(r"(?<![0-9a-zA-Z])0x[0-9a-fA-F]{64}(?![0-9a-zA-Z])")
+EVM_HASH = re.compile(r"(?<![0-9a-zA-Z])0x[0-9a-fA-F]{64}(?![0-9a-zA-Z])")
 _NOT_A_TRANSACTION = re.compile(
     r"(nonce|channel|blockhash|block hash|salt)\W{0,8}\w{0,3}\W{0,3}$", re.IGNORECASE
 )
@@ -80,7 +80,7 @@ def read_settle_reply(status: int, body: bytes) -> SettleReply:
     transaction = _first_text(said, _TRANSACTION)
     if not transaction and success is not True:
         transaction = _hash_in(reason) or _hash_in(message) or ("" if said else _hash_in(_text(body)))
-    if _HASH.fullmatch(transaction):
+    if EVM_HASH.fullmatch(transaction):
         transaction = transaction.lower()
     return SettleReply(
         well_formed=success is not None,
@@ -243,7 +243,7 @@ def _hash_in(text: str) -> str:
     text = without_arguments(text[:MAX_SEARCHED])
     found = [
         (match.group(), before)
-        for match in _HASH.finditer(text)
+        for match in EVM_HASH.finditer(text)
         if not _NOT_A_TRANSACTION.search(before := text[max(0, match.start() - 32) : match.start()])
     ]
     called = (hash for hash, before in found if _CALLED_A_TRANSACTION.search(before))
