@@ -122,8 +122,7 @@ def _payment(
     as_sent: str,
     asset: Address,
 ) -> Payment:
-    strict = signed.method in (Method.EIP3009, Method.PERMIT2)
-    if strict:
+    if strict := signed.method in (Method.EIP3009, Method.PERMIT2):
         address_at(terms, "asset", "paymentRequirements.")
     extra, version = terms.get("extra"), _version(root, wrapper, terms)
     domain: Json = extra if type(extra) is dict else {}
@@ -137,9 +136,7 @@ def _payment(
         network_as_sent=as_sent,
         asset=asset,
         payer=signed.payer,
-        pay_to=address_at(terms, "payTo", "paymentRequirements.")
-        if strict
-        else account_of(terms.get("payTo")),
+        pay_to=_pay_to(terms, strict=strict),
         amount=_amount(terms, version, strict=strict),
         nonce=signed.nonce,
         resource=_resource(wrapper, terms),
@@ -203,6 +200,10 @@ def _asset(terms: Json, repeated: list[tuple[str, Json]]) -> Address:
         if other is not None and account_of(other) != asset:
             raise BadPayment(place + "asset", found(other), "name the asset of paymentRequirements.asset")
     return asset
+
+
+def _pay_to(terms: Json, *, strict: bool) -> Address:
+    return address_at(terms, "payTo", "paymentRequirements.") if strict else account_of(terms.get("payTo"))
 
 
 def _amount(terms: Json, version: int, *, strict: bool) -> int:
