@@ -193,7 +193,7 @@ def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
         return doubt("hash")
     if status == 200 and not reply.denied:
         return doubt("no_settle_body", Health.FAULTY)
-    if listed:
+    if listed and not (status == 429 and listed.name in CATCH_ALLS and rule.sign is Sign.NONE):
         return _settle_listed(listed, rule, said.text, message)
     soft = _knows_nothing(status, said, rule)
     if rule.sign in (Sign.SENT, Sign.TIME):
@@ -260,7 +260,7 @@ def _says_more(listed: Reason, rule: TextRule, text: str) -> TextRule | None:
         why = why or (rule.sign is Sign.REFUSED and _VERIFYING.search(text) is not None)
         return rule if why or rule.name in FIRST_STEPS else None
     if "simulation" in listed.name:
-        return read_simulated(text)
+        return read_simulated(text) or (rule if rule.sign is Sign.REFUSED else None)
     return rule if listed.name == "verification_failed" and rule.sign is Sign.REFUSED else None
 
 
@@ -307,7 +307,7 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
 
 def _refused_by_status(status: int, said: Saying, reason: str, message: str) -> Verdict | None:
     """The statuses that prove that nothing was executed; the same on /verify and /settle."""
-    no_json = said.shape in (Shape.EMPTY, Shape.HTML) or _is_one_of(_BAD_REQUEST, said.text)
+    no_json = said.shape in (Shape.EMPTY, Shape.HTML, Shape.VALIDATION) or _is_one_of(_BAD_REQUEST, said.text)
     if status == 429:
         return _later("status_429", reason, message, Health.NEUTRAL)
     bill = status == 402 and (said.error_type == "payment_method_required" or _BILL.search(said.text))

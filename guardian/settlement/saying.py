@@ -54,6 +54,8 @@ _SILENT_KEYS = frozenset(
 )
 """Keys whose strings are names, not words: they would be mistaken for a hash or a sign."""
 
+_REQUEST_PLACES = ("body", "query", "header", "path", "cookie")
+
 _BASE58_SIGNATURE = re.compile(r"(?<![0-9A-Za-z])[1-9A-HJ-NP-Za-km-z]{86,88}(?![0-9A-Za-z])")
 _NO_HASH = re.compile(r"(?:0x0*|null|none|undefined|n/a|nil)?", re.IGNORECASE)
 _TOKEN = re.compile(r"(?<![a-z0-9])(?<!code=)[a-z][a-z0-9]{0,30}(?:_[a-z0-9]{1,30}){1,15}(?![a-z0-9])")
@@ -70,6 +72,7 @@ class Shape(Enum):
     EMPTY = auto()
     HTML = auto()
     OBJECT = auto()
+    VALIDATION = auto()  # a web framework's list of what is wrong with the request
     OTHER = auto()  # plain text, or JSON that is no object
 
 
@@ -126,9 +129,18 @@ def _read_object(operation: Operation, document: dict[str, object]) -> Saying:
     reported = next((text for key, text in strings if key in _HASH_KEYS and named(text)), "")
     if not error_type:
         texts += [text for key, text in strings if key == "errorType"]
-    said = _read_texts(operation, Shape.OBJECT, texts, reported, error_type)
+    shape = Shape.VALIDATION if _lists_faults(document.get("detail")) else Shape.OBJECT
+    said = _read_texts(operation, shape, texts, reported, error_type)
     code = _code_of(operation, document, texts)
     return replace(said, code=code, text=said.text.replace(code, " ")) if code else said
+
+
+def _lists_faults(detail: object) -> bool:
+    """Whether these are faults of a request's parts, as FastAPI tells them before it calls anybody; those of
+    an answer have `response` for their place. https://fastapi.tiangolo.com/tutorial/handling-errors/"""
+    faults = detail if isinstance(detail, list) else []
+    places = [fault.get("loc") if isinstance(fault, dict) else None for fault in faults[:MAX_VALUES]]
+    return bool(places) and all(isinstance(at, list) and at and at[0] in _REQUEST_PLACES for at in places)
 
 
 def _code_of(operation: Operation, document: dict[str, object], texts: list[str]) -> str:

@@ -184,6 +184,25 @@ def test_a_fastapi_validation_error_is_permanent() -> None:
     assert settle(422, detail=detail).outcome is Outcome.PERMANENT
 
 
+@pytest.mark.parametrize("place", ["body", "query", "header"])
+def test_what_a_framework_finds_wrong_with_a_request_was_not_executed(place: str) -> None:
+    fault = {"type": "missing", "loc": [place, "signed_transaction"], "msg": "Field required"}
+    assert settle(422, detail=[fault]).outcome is Outcome.PERMANENT
+    assert settle(500, detail=[fault]).outcome is Outcome.SETTLEMENT
+    for other in ({"loc": ["response", "transaction"]}, {"loc": []}, {"loc": "body"}, {"msg": "Oops"}):
+        assert settle(422, detail=[fault, fault | {"loc": None} | other]).outcome is Outcome.SETTLEMENT
+    sent = fault | {"msg": "this transaction was submitted already"}
+    assert settle(422, detail=[sent]).outcome is Outcome.SETTLEMENT
+
+
+def test_a_rate_limit_is_one_though_it_comes_with_a_reason_for_anything() -> None:
+    reason = "unexpected_settle_error"
+    assert settle(429, **refused(reason)).outcome is Outcome.TRANSIENT
+    assert settle(429, **refused(reason, "", HASH)).outcome is Outcome.SETTLEMENT
+    assert settle(429, **refused(reason, "no receipt yet")).outcome is Outcome.SETTLEMENT
+    assert settle(429, **refused("settlement_pending")).outcome is Outcome.SETTLEMENT
+
+
 def test_a_page_of_a_shut_door_is_in_doubt_only_until_a_rule_says_what_it_means() -> None:
     for page in (b"", HTML, b"upstream connect error", b"503 Service Unavailable"):
         verdict = classify_reply(SETTLE, 503, page)
@@ -283,6 +302,24 @@ def test_a_place_holder_is_no_hash(placeholder: str) -> None:
 def test_a_text_of_doubt_beats_a_listed_refusal() -> None:
     for text in ("context deadline exceeded", "no receipt", "nonce too low"):
         assert settle(**refused("invalid_payload", text)).outcome is Outcome.SETTLEMENT
+
+
+def test_a_transaction_that_failed_beats_a_refusal_of_the_payment() -> None:
+    for text in ("Transaction reverted", "transaction failed"):
+        assert settle(**refused("insufficient_funds", text)).outcome is Outcome.SETTLEMENT
+
+
+def test_what_is_said_of_verifying_counts_under_a_reason_for_anything() -> None:
+    expired = "verification failed: Payment expired: validBefore 1768900000, current time 1768900412"
+    assert settle(400, **refused("settlement_failed", expired.capitalize())).outcome is Outcome.PERMANENT
+    assert settle(400, **refused("settlement_failed", f"Settlement {expired}")).outcome is Outcome.SETTLEMENT
+
+
+def test_a_facilitator_that_has_not_paid_its_own_bill_has_sent_nothing() -> None:
+    said = "A valid payment method is required to continue using this product beyond the free tier."
+    assert settle(402, errorMessage=said).alert is Alert.LOG
+    assert settle(402, errorMessage=said).outcome is Outcome.PERMANENT
+    assert settle(402, errorMessage="A valid payment is required").alert is Alert.OFF
 
 
 def test_a_read_before_the_broadcast_may_time_out() -> None:
