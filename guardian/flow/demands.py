@@ -17,6 +17,7 @@ from guardian.flow.offered import arranged, is_empty
 from guardian.flow.paid import PaidExchange
 from guardian.flow.parts import Parts, log
 from guardian.flow.remembered import Asked, Remembered
+from guardian.flow.signatures import DOMAIN_LIMIT_S
 from guardian.flow.terms import Read, Terms
 from guardian.policy.checks import CheckPolicy
 from guardian.policy.layers import InForce
@@ -28,9 +29,6 @@ from guardian.store.protocol import PAGE_LIMIT
 from guardian.upstream.reply import Reply, whole_reply
 from guardian.wire.demand import Demand, Offer, with_accepts
 from guardian.wire.networks import V1_NAMES, Domain, dollar_decimals
-
-DOMAIN_LIMIT_S: Final = 1.0
-"""An agent waits no longer for what the tokens of a demand say; each is asked once."""
 
 MAX_TOLD: Final = 1024
 """Findings that the log has; where there are more, it begins anew. Each is counted every time."""

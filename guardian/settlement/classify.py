@@ -17,7 +17,8 @@ import orjson
 from msgspec.structs import replace
 
 from guardian.settlement.codes import read_code
-from guardian.settlement.reasons import CATCH_ALLS, ERROR_TYPES, REASONS, Reason
+from guardian.settlement.judged import broken, later, of_error_type, of_reason, of_text
+from guardian.settlement.reasons import CATCH_ALLS, REASONS, Reason
 from guardian.settlement.saying import Saying, Shape, named, read_saying, shown
 from guardian.settlement.texts import (
     CHECK,
@@ -202,9 +203,9 @@ def _classify_settle(status: int, body: bytes, said: Saying) -> Verdict:
     if not in_vain and (refused := _refused_by_status(status, said, reason, message)):
         return refused
     if (found := _own_word(status, said, rule)) is not None:
-        return _text_verdict(found, reason, message)
+        return of_text(found, reason, message)
     if said.error_type:
-        return _error_type_verdict(Operation.SETTLE, said.error_type, message)
+        return of_error_type(Operation.SETTLE, said.error_type, message)
     if status >= 500 and status not in SLOW_STATUSES:
         return doubt(f"status_{status // 100}xx", Health.FAULTY, soft)
     return doubt("unlisted", soft=soft)
@@ -245,12 +246,12 @@ def _settle_listed(listed: Reason, rule: TextRule, text: str, message: str) -> V
     if listed.settle is Outcome.PERMANENT:  # of a payment that is refused, no transaction can have failed
         late = late or rule.sign is Sign.CATCH_ALL
     if listed.settle is Outcome.SETTLEMENT and estimated:
-        return _text_verdict(rule, listed.name, message)
+        return of_text(rule, listed.name, message)
     if late and listed.settle is not Outcome.SETTLEMENT:
         return Verdict(Outcome.SETTLEMENT, f"text_{rule.name}", listed.name, message, Health.NEUTRAL)
     if more := _says_more(listed, rule, text):
-        return _text_verdict(more, listed.name, message)
-    return _listed_verdict(Operation.SETTLE, listed, message)
+        return of_text(more, listed.name, message)
+    return of_reason(Operation.SETTLE, listed, message)
 
 
 def _says_more(listed: Reason, rule: TextRule, text: str) -> TextRule | None:
@@ -277,29 +278,29 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
     rule = read_check(said.text)
     if listed and (status != 200 or reply.denied):
         if more := _says_more(listed, rule, said.text):
-            return _text_verdict(more, listed.name, message)
+            return of_text(more, listed.name, message)
         if listed.verify is Outcome.UNKNOWN and is_loaded(said.text):
-            return _broken("text_load", listed.name, message)
-        return _listed_verdict(Operation.VERIFY, listed, message)
+            return broken("text_load", listed.name, message)
+        return of_reason(Operation.VERIFY, listed, message)
     if refused := _refused_by_status(status, said, reason, message):
         return refused
     own = said.shape is Shape.OBJECT and rule.name in OF_PAYMENT
     if status >= 500 and not (own or (_is_definitive(rule) and status not in GATEWAY_STATUSES)):
-        return _broken(f"status_{status // 100}xx", reason, message)
+        return broken(f"status_{status // 100}xx", reason, message)
     if status == 200 and not reply.denied:
         return unknown("no_verify_body", Health.FAULTY)
     if rule.sign is Sign.TIME or status in SLOW_STATUSES:
-        return _broken(f"text_{rule.name}", reason, message)
+        return broken(f"text_{rule.name}", reason, message)
     if rule.name == "already":
         return Verdict(Outcome.PERMANENT, "text_already", reason, message, Health.HEALTHY)
     if said.shape is not Shape.HTML and _is_definitive(rule):
-        return _text_verdict(rule, reason, message)
+        return of_text(rule, reason, message)
     if said.error_type:
-        return _error_type_verdict(Operation.VERIFY, said.error_type, message)
+        return of_error_type(Operation.VERIFY, said.error_type, message)
     if code := read_code(said.code):
-        return _text_verdict(code, reason, message)
+        return of_text(code, reason, message)
     if is_loaded(said.text):
-        return _broken("text_load", reason, message)
+        return broken("text_load", reason, message)
     if reply.denied and is_refusal(said.text):
         return Verdict(Outcome.PERMANENT, "refused", reason, message, Health.HEALTHY)
     return unknown("unlisted", Health.NEUTRAL)
@@ -309,7 +310,7 @@ def _refused_by_status(status: int, said: Saying, reason: str, message: str) -> 
     """The statuses that prove that nothing was executed; the same on /verify and /settle."""
     no_json = said.shape in (Shape.EMPTY, Shape.HTML, Shape.VALIDATION) or _is_one_of(_BAD_REQUEST, said.text)
     if status == 429:
-        return _later("status_429", reason, message, Health.NEUTRAL)
+        return later("status_429", reason, message, Health.NEUTRAL)
     bill = status == 402 and (said.error_type == "payment_method_required" or _BILL.search(said.text))
     if status in ACCESS_STATUSES or bill:
         return Verdict(
@@ -334,74 +335,3 @@ def _is_one_of(phrases: frozenset[str], text: str) -> bool:
 
 def _is_definitive(rule: TextRule) -> bool:
     return rule.sign in (Sign.BEFORE, Sign.REFUSED)
-
-
-def _broken(rule: str, reason: str, message: str) -> Verdict:
-    return _later(rule, reason, message, Health.FAULTY)
-
-
-def _later(rule: str, reason: str, message: str, health: Health) -> Verdict:
-    """Not executed, here and now: later, or elsewhere, it may be."""
-    return Verdict(Outcome.TRANSIENT, rule, reason, message, health, retry_after_ok=True, failover=True)
-
-
-def _text_verdict(rule: TextRule, reason: str, message: str) -> Verdict:
-    transient = rule.sign is Sign.BEFORE
-    health = Health.FAULTY
-    if rule.name in ("rate_limit", "quota", "not_now", "simulation"):
-        health = Health.NEUTRAL
-    elif rule.payload:
-        health = Health.HEALTHY
-    return Verdict(
-        Outcome.TRANSIENT if transient else Outcome.PERMANENT,
-        f"text_{rule.name}",
-        reason,
-        message,
-        health,
-        cure=rule.cure,
-        retry_after_ok=transient,
-        failover=rule.failover or (transient and not rule.payload),
-        alert=Alert.LOG if rule.name in ("access", "gas_money") else Alert.OFF,
-        prior=rule.prior,
-    )
-
-
-def _listed_verdict(operation: Operation, listed: Reason, message: str) -> Verdict:
-    outcome = listed.outcome(operation)
-    transient = outcome is Outcome.TRANSIENT
-    return Verdict(
-        outcome,
-        "listed",
-        listed.name,
-        message,
-        _listed_health(listed, outcome),
-        cure=listed.cure,
-        retry_after_ok=transient,
-        failover=listed.failover or (transient and not listed.payload),
-        prior=listed.prior,
-    )
-
-
-def _error_type_verdict(operation: Operation, name: str, message: str) -> Verdict:
-    error = ERROR_TYPES[name]
-    outcome = error.settle if operation is Operation.SETTLE else error.verify
-    refused = outcome is Outcome.PERMANENT and error.health is Health.FAULTY
-    return Verdict(
-        outcome,
-        "error_type",
-        name,
-        message,
-        error.health,
-        retry_after_ok=outcome is Outcome.TRANSIENT,
-        failover=refused or outcome is Outcome.TRANSIENT,
-        alert=Alert.LOG if refused else Alert.OFF,
-    )
-
-
-def _listed_health(listed: Reason, outcome: Outcome) -> Health:
-    """A wrong payload says nothing against the facilitator; a failed read or an empty gas tank does."""
-    if outcome is Outcome.PERMANENT or listed.payload:
-        return Health.HEALTHY
-    if outcome is Outcome.TRANSIENT and not listed.prior and listed.name != "rate_limit_exceeded":
-        return Health.FAULTY
-    return Health.NEUTRAL
