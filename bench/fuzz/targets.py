@@ -30,7 +30,7 @@ from guardian.policy.judge import judge
 from guardian.policy.load import parse_policy
 from guardian.policy.model import Policy
 from guardian.policy.rules import Heard, History
-from guardian.policy.types import FacilitatorUrl, RpcUrl, redact_url
+from guardian.policy.urls import FacilitatorUrl, RpcUrl, redact_url
 from guardian.settings import read_settings
 from guardian.settlement.verdict import Operation, Outcome
 from guardian.store.redis_url import read_redis_url
