@@ -74,6 +74,7 @@ _OFF = _words("disabled enabled supported only")
 _MODES = _OFF | _words("is are not settle settlement settlements verify mode")
 _GRANTS = _words("auth authorization permit voucher ttl quote")
 
+_PLAIN = (_words("payment identifier conflict"), _words("address not registered"))
 _NOT_ENOUGH = re.compile(r"\bnot enough\b")
 _SHAPE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_\-:.][A-Za-z0-9]+)+")
 _PHRASE = re.compile(r"[A-Za-z][A-Za-z0-9_\-:. ]*")
@@ -112,7 +113,7 @@ def read_code(text: str) -> TextRule | None:
         return None
     if words & _GRANTS and "expired" in words and words <= _GRANTS | _NETWORKS | {"expired"}:
         return EXPIRED
-    if words == _words("payment identifier conflict"):
+    if words in _PLAIN:
         return REFUSED
     return REFUSED if _refuses(said) else None
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from guardian.settlement.codes import read_code
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
-from guardian.settlement.texts import ESTIMATION, MAX_TEXT, read_text
+from guardian.settlement.texts import ESTIMATION, MAX_TEXT, plain, read_text
 from guardian.settlement.verdict import IN_DOUBT, Operation
 from guardian.wire.reply import EVM_HASH, uncapitalized, without_arguments
 
@@ -132,7 +132,10 @@ def _read_object(operation: Operation, document: dict[str, object]) -> Saying:
     shape = Shape.VALIDATION if _lists_faults(document.get("detail")) else Shape.OBJECT
     said = _read_texts(operation, shape, texts, reported, error_type)
     code = _code_of(operation, document, texts)
-    return replace(said, code=code, text=said.text.replace(code, " ")) if code else said
+    if not code:
+        return said
+    rest = said.text.replace(code, " ").replace(plain(code), " ")  # some say it twice, once with blanks
+    return replace(said, code=code, text=rest)
 
 
 def _lists_faults(detail: object) -> bool:

@@ -84,7 +84,16 @@ LONG_TEXT = 80
 # Rules of steps before the broadcast that no contract and no chain says of a payment under way; and those
 # that may be said of more than the payment, where a word of a later step stands beside them.
 FIRST_STEPS = frozenset(
-    {"gas_money", "gas_limit", "fee_cap", "signing", "simulation", "simulation_refused", "request"}
+    {
+        "gas_money",
+        "gas_limit",
+        "fee_cap",
+        "fee_read",
+        "signing",
+        "simulation",
+        "simulation_refused",
+        "request",
+    }
 )
 SET_UP = frozenset({"not_configured", "unsupported"})
 

@@ -155,6 +155,14 @@ BEFORE_RULES = (
         r"\b(?:balance|access key|allowance|token account|storage) (?:check|lookup|read|query) failed\b",
         failover=True,
     ),
+    # viem of a question that a node turned away; a transaction's price is asked for before it is signed.
+    text_rule(
+        "fee_read",
+        Sign.BEFORE,
+        r"\bhttp request failed\. status: 4\d\d url: [^ ]{1,300} request body: \{ ?method ?: ?"
+        r"eth (?:max priority fee per gas|gas price|fee history)\b",
+        failover=True,
+    ),
     # Of one transaction, the payment's: one that replaces or cancels another is signed after a broadcast.
     text_rule(
         "signing",

@@ -315,6 +315,26 @@ def test_what_is_said_of_verifying_counts_under_a_reason_for_anything() -> None:
     assert settle(400, **refused("settlement_failed", f"Settlement {expired}")).outcome is Outcome.SETTLEMENT
 
 
+def test_a_node_that_turns_a_question_for_prices_away_was_sent_nothing() -> None:
+    def said(status: int, method: str) -> str:
+        call = f"HTTP request failed.\n\nStatus: {status}\nURL: https://node/v2/key\nRequest body: "
+        return call + json.dumps({"method": method}, separators=(",", ":")) + "\n\nVersion: viem@2.21.0"
+
+    for reason in ("invalid_exact_evm_transaction_failed", "unexpected_settle_error"):
+        for method in ("eth_maxPriorityFeePerGas", "eth_gasPrice", "eth_feeHistory"):
+            assert settle(**refused(reason, said(429, method))).outcome is Outcome.TRANSIENT
+            assert settle(**refused(reason, said(503, method))).outcome is Outcome.SETTLEMENT
+        for method in ("eth_getTransactionReceipt", "eth_sendRawTransaction", "eth_call", "eth_blockNumber"):
+            assert settle(**refused(reason, said(429, method))).outcome is Outcome.SETTLEMENT
+
+
+def test_a_code_that_is_said_once_more_in_words_keeps_its_meaning() -> None:
+    conflict = {"error": "payment_identifier_conflict", "message": "payment identifier conflict"}
+    assert settle(409, **conflict).outcome is Outcome.PERMANENT
+    sent = conflict | {"message": "payment identifier conflict: transaction submitted"}
+    assert settle(409, **sent).outcome is Outcome.SETTLEMENT
+
+
 def test_a_facilitator_that_has_not_paid_its_own_bill_has_sent_nothing() -> None:
     said = "A valid payment method is required to continue using this product beyond the free tier."
     assert settle(402, errorMessage=said).alert is Alert.LOG
