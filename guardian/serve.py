@@ -186,9 +186,7 @@ class Sparing(logging.Filter):
 async def _serve(guardian: Guardian, data: Listener, operations: Listener) -> None:
     try:
         await guardian.start()
-    except (
-        BaseException
-    ):  # also Ctrl-C meanwhile: what was opened is closed, or its loss is reported after all
+    except BaseException:  # also Ctrl-C: what was opened is closed, or its loss is reported after all
         await guardian.stop()
         raise
     _spare_collector()
