@@ -80,8 +80,13 @@ MAX_WRAPPERS = 3
 _BILL = re.compile(r"\bvalid payment method is required\b", re.IGNORECASE)
 """CDP of an account beyond its free tier."""
 
-_VERIFYING = re.compile(r"(?:^|\| *)verification failed: ", re.IGNORECASE)
-"""What a settle that verifies first says before it sends anything; "settlement verification" comes after."""
+_CHECKED = re.compile(
+    r"(?:^|\| *)verification failed: |"
+    r"\bthe contract function .{1,60} reverted with the following reason:",
+    re.IGNORECASE,
+)
+"""What a settle says that verifies before it sends anything ("settlement verification" comes after); and viem
+of a call that a node tried out: of a transaction in a block it has the receipt and no reason."""
 
 _SAYS_SUCCESS = re.compile(rb"""success["'\\]*\s*[:=]\s*true""", re.IGNORECASE)
 """A yes in what is no whole reply: cut off, garbled, or inside something else."""
@@ -215,7 +220,8 @@ def _own_word(status: int, said: Saying, rule: TextRule) -> TextRule | None:
     """What the facilitator itself says that it refuses, or does not take on now."""
     own = said.shape is Shape.OBJECT
     now = own and status in NOT_NOW_STATUSES
-    found = read_code(said.code) if own and said.code and is_quiet(said.text) else None
+    coded = said.code and (own or status < 500) and is_quiet(said.text)
+    found = read_code(said.code) if coded else None
     found = found or (read_now(said.text) if now else None)
     if found and (status not in GATEWAY_STATUSES or (now and found.sign is Sign.BEFORE)):
         return found
@@ -258,7 +264,7 @@ def _says_more(listed: Reason, rule: TextRule, text: str) -> TextRule | None:
     """What the text says where the reason only says that a step failed: at which, or why."""
     if listed.name in CATCH_ALLS:
         why = rule.name in SET_UP and tells_why(text)
-        why = why or (rule.sign is Sign.REFUSED and _VERIFYING.search(text) is not None)
+        why = why or (rule.sign is Sign.REFUSED and rule.payload and _CHECKED.search(text) is not None)
         return rule if why or rule.name in FIRST_STEPS else None
     if "simulation" in listed.name:
         return read_simulated(text) or (rule if rule.sign is Sign.REFUSED else None)

@@ -105,6 +105,8 @@ def read_code(text: str) -> TextRule | None:
         return _short_of_money(words)
     if words <= _STOPS and words & _STOPPED and len(words) > 1:
         return STOPPED
+    if words in _PLAIN:
+        return REFUSED
     if read_text(text).sign is not Sign.NONE:
         return None  # `texts.py` reads it, or sees a sign in it
     if _is_of_party(words):
@@ -113,8 +115,6 @@ def read_code(text: str) -> TextRule | None:
         return None
     if words & _GRANTS and "expired" in words and words <= _GRANTS | _NETWORKS | {"expired"}:
         return EXPIRED
-    if words in _PLAIN:
-        return REFUSED
     return REFUSED if _refuses(said) else None
 
 

@@ -72,6 +72,7 @@ CATCH_ALLS = frozenset(
         "invalid_exact_solana_transaction_failed",
         "invalid_exact_svm_transaction_failed",
         "invalid_upto_evm_transaction_failed",
+        "settle_exact_node_failure",
         "settlement_failed",
         "transaction_failed",
         "unexpected_error",

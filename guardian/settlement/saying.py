@@ -60,6 +60,7 @@ _BASE58_SIGNATURE = re.compile(r"(?<![0-9A-Za-z])[1-9A-HJ-NP-Za-km-z]{86,88}(?![
 _NO_HASH = re.compile(r"(?:0x0*|null|none|undefined|n/a|nil)?", re.IGNORECASE)
 _TOKEN = re.compile(r"(?<![a-z0-9])(?<!code=)[a-z][a-z0-9]{0,30}(?:_[a-z0-9]{1,30}){1,15}(?![a-z0-9])")
 _NAME = re.compile(_TOKEN.pattern, re.IGNORECASE)
+_NUMBERED = re.compile(r"^(\w{1,80}) \(ref: [\w-]{1,40}\)$")  # a code, and where to find it in a log
 _TAGS = re.compile(r"<[^<>]{0,1000}>")
 _OF_PAYMENT = re.compile(r"transaction|payment|settle|authorization|\bnonce\b|\btx\b|0x", re.IGNORECASE)
 _WRAPPED = re.compile(r"\((\d{3})\):? ?(\{.*)", re.DOTALL)
@@ -104,7 +105,9 @@ def read_saying(operation: Operation, body: bytes) -> Saying:
     except ValueError:
         if start.startswith((b"{", b"[")) and not text.rstrip().endswith(("}", "]")):
             return Saying(Shape.OTHER, transaction=_hash_in(text))  # cut off: the rest could say anything
-        return _read_texts(operation, Shape.OTHER, [text])
+        return _read_plain(operation, text)
+    if isinstance(document, str):
+        return _read_plain(operation, document)
     if not isinstance(document, dict):
         return _read_texts(operation, Shape.OTHER, [said for _, said in _strings(document)])
     return _read_object(operation, uncapitalized(document))
@@ -121,11 +124,22 @@ def shown(text: str) -> str:
     return text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
 
 
+def _read_plain(operation: Operation, text: str) -> Saying:
+    """What a body says that is a text, or a code and nothing else."""
+    if _TOKEN.fullmatch(code := text.strip()) and code not in REASONS and read_code(code):
+        return Saying(Shape.OTHER, code=code)
+    return _read_texts(operation, Shape.OTHER, [text])
+
+
 def _read_object(operation: Operation, document: dict[str, object]) -> Saying:
     strings = _strings(document)
     error_type = document.get("errorType")
     error_type = error_type if isinstance(error_type, str) and error_type in ERROR_TYPES else ""
-    texts = [text for key, text in strings if key not in _SILENT_KEYS | _HASH_KEYS and key != "errorType"]
+    texts = [
+        _NUMBERED.sub(r"\1", text)
+        for key, text in strings
+        if key not in _SILENT_KEYS | _HASH_KEYS and key != "errorType"
+    ]
     reported = next((text for key, text in strings if key in _HASH_KEYS and named(text)), "")
     if not error_type:
         texts += [text for key, text in strings if key == "errorType"]

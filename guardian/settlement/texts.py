@@ -17,6 +17,7 @@ from guardian.settlement.texts_before import (
     ESTIMATION,
     ESTIMATION_REFUSED,
     FEE_CAP,
+    FEE_READ,
     GAS_MONEY,
     NOT_NOW,
     SIMULATION,
@@ -106,8 +107,8 @@ _READ = next(rule for rule in BEFORE_RULES if rule.name == "rpc_read")
 _NONE = text_rule("unlisted", Sign.NONE, r"(?!)")
 _TOO_LONG = text_rule("too_long", Sign.SENT, r"(?!)")
 
-_SIMULATED = tuple(rule for rule in REFUSED_RULES if rule.name in ("balance", "expired"))
-_CAUSES = (ESTIMATION, GAS_MONEY, FEE_CAP, SIMULATION)
+_SIMULATED = tuple(rule for rule in REFUSED_RULES if rule.name in ("balance", "expired", "allowed"))
+_CAUSES = (ESTIMATION, GAS_MONEY, FEE_CAP, FEE_READ, SIMULATION)
 
 _ANY_STEP = frozenset({"access", "unsupported", "request", "payload", "shape", "general", "check"})
 
@@ -150,6 +151,8 @@ def read_text(text: str) -> TextRule:
     text = LONG_HEX.sub("0xid", text)  # so that the words round an address are near to each other
     words = PARSED.sub(_ENCODING, without_dialect(DECLARATION.sub(" ", plain(text))))
     found = _first(words)
+    if found.sign is Sign.TIME and FEE_READ.pattern.search(words) and not _is_cut(words):
+        return FEE_READ
     if found.sign in (Sign.SENT, Sign.TIME):
         caused = NOT_SENT.sub(" ", words)
         cause = _first(caused) if caused != words else found

@@ -70,6 +70,18 @@ FEE_CAP = text_rule(
     r"\bgas price (?:is )?too high\b.{0,40}\bexceeds (?:the )?max(?:imum)?\b",
 )
 
+FEE_READ = text_rule(
+    "fee_read",
+    Sign.BEFORE,
+    # viem of a question that a node turned away
+    r"\bhttp request failed\. status: 4\d\d url: [^ ]{1,300} request body: \{ ?method ?: ?"
+    r"eth (?:max priority fee per gas|gas price|fee history)\b",
+    # what is built on go-ethereum
+    r"(?:^|\||:) *(?:failed|unable) to (?:get|fetch|suggest|retrieve|query) (?:the )?(?:suggested |current )?"
+    r"(?:gas price|gas tip(?: cap)?|gas fee cap|fee history|base fee|network id|chain id)(?=:| ?\||$)",
+)
+"""A transaction's price and its chain are asked for before it is signed: whatever became of the question."""
+
 SIMULATION = text_rule(
     "simulation",
     Sign.BEFORE,
@@ -127,6 +139,7 @@ BEFORE_RULES = (
     GAS_MONEY,
     GAS_LIMIT,
     FEE_CAP,
+    FEE_READ,
     SIMULATION,
     # Without a simulation round it, this is how a transaction in a block is said to have failed.
     text_rule(
@@ -153,14 +166,6 @@ BEFORE_RULES = (
         r"contract (?:code|parameters)|(?:block header|(?:latest|recent) blockhash)|"
         r"authorization (?:state|status)|access key)\b",
         r"\b(?:balance|access key|allowance|token account|storage) (?:check|lookup|read|query) failed\b",
-        failover=True,
-    ),
-    # viem of a question that a node turned away; a transaction's price is asked for before it is signed.
-    text_rule(
-        "fee_read",
-        Sign.BEFORE,
-        r"\bhttp request failed\. status: 4\d\d url: [^ ]{1,300} request body: \{ ?method ?: ?"
-        r"eth (?:max priority fee per gas|gas price|fee history)\b",
         failover=True,
     ),
     # Of one transaction, the payment's: one that replaces or cancels another is signed after a broadcast.

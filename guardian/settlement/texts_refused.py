@@ -130,6 +130,13 @@ REFUSED_RULES = (
         r"\baddress (?:is )?blocked\b",
         payload=True,
     ),
+    # Kora and x402-rs of a transaction that they do not sign.
+    text_rule(
+        "allowed",
+        Sign.REFUSED,
+        r"\bnot in (?:the )?allowed (?:\w{1,12} )?list\b",
+        payload=True,
+    ),
     text_rule(
         "not_configured",
         Sign.REFUSED,
@@ -147,8 +154,9 @@ REFUSED_RULES = (
         r"\bno (?:g?rpc|rest) (?:endpoint|url|client) (?:for|configured)\b|"
         r"\bno (?:\w{1,12} ){1,4}(?:configured|available) for (?:network|chain|asset|token)\b|"
         r"\bno signer (?:for|can)\b|\b(?:subscription|trial|plan|licen[sc]e) (?:has )?expired\b|"
-        r"\b(?:failed|unable) to decrypt\b.{0,20}\bwallet\b|\bnot available on this\b|"
-        r"\bfacilitator does not (?:provide|support|serve)\b",
+        r"\b(?:private key|secret key|mnemonic|seed phrase)\b.{0,12}\b(?:required|missing|undefined|not set|"
+        r"not provided|must be set)\b|\b(?:failed|unable) to decrypt\b.{0,20}\bwallet\b|"
+        r"\bnot available on this\b|\bfacilitator does not (?:provide|support|serve)\b",
         failover=True,
         cure="the facilitator is not set up for this payment: its operator must act",
     ),

@@ -27,7 +27,8 @@ _NOT_A_TRANSACTION = re.compile(
 _CALLED_A_TRANSACTION = re.compile(
     r"(transaction|\btx|\bhash|broadcast|submitted|\bsent\b|receipt)\b[^0]{0,24}$", re.IGNORECASE
 )
-_ARGUMENTS = re.compile(r"\bargs: {0,20}\([^()]{0,2000}\)")  # of the call that failed, as viem prints them
+# Of the call that failed, as viem prints them: set in by as many blanks as the function's name is long.
+_ARGUMENTS = re.compile(r"\bargs: {0,160}\([^()]{0,2000}\)")
 _REASON = re.compile(r"[a-z][a-z0-9_]*")
 _LEADING_REASON = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")  # in a sentence only what no word looks like
 _TAGS = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.IGNORECASE | re.DOTALL)

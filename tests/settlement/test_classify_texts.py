@@ -106,7 +106,6 @@ BEFORE_THE_BROADCAST = [
     "Too many requests, please slow down",
     'execution reverted (action="estimateGas", data="0x", reason=null, code=CALL_EXCEPTION)',
     "failed to get nonce",
-    "failed to fetch gas price",
     "gas estimation failed",
     "eth_estimateGas failed",
     "estimateGas error: execution reverted",
@@ -118,6 +117,8 @@ BEFORE_THE_BROADCAST = [
     "The total cost (gas * gas fee + value) of executing this transaction exceeds the balance of the account.",  # noqa: E501
     "estimateGas error: execution reverted",
 ]
+
+PRICE_ASKED = "failed to fetch gas price"
 
 REFUSED = [
     "invalid signature",
@@ -178,11 +179,36 @@ def test_a_text_that_refuses_the_payment_is_permanent(text: str) -> None:
         assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.PERMANENT
 
 
-@pytest.mark.parametrize("text", REFUSED + BEFORE_THE_BROADCAST)
-@pytest.mark.parametrize("sign", ["while waiting for the receipt", "context deadline exceeded", "ECONNRESET"])
+@pytest.mark.parametrize(
+    ("text", "sign"),
+    [
+        *((text, "while waiting for the receipt") for text in (*REFUSED, *BEFORE_THE_BROADCAST, PRICE_ASKED)),
+        *((text, "context deadline exceeded") for text in REFUSED + BEFORE_THE_BROADCAST),
+        *((text, "ECONNRESET") for text in REFUSED + BEFORE_THE_BROADCAST),
+    ],
+)
 def test_a_sign_of_doubt_beats_everything_else_in_the_text(text: str, sign: str) -> None:
     for status, body in replies(f"{text}: {sign}"):
         assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PRICE_ASKED,
+        f"{PRICE_ASKED}: context deadline exceeded",
+        'failed to suggest gas tip cap: Post "https://mainnet.base.org": context deadline exceeded',
+        'transaction failed: failed to get gas price: Post "https://mainnet.base.org": dial tcp: lookup '
+        "mainnet.base.org: no such host",
+        'failed to get network ID: Post "https://sepolia.base.org": dial tcp: connection refused',
+    ],
+)
+def test_whatever_became_of_the_question_for_a_price_nothing_was_signed(text: str) -> None:
+    for status, body in replies(text):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.TRANSIENT
+    for later in (f"broadcast, then {text}", f"{text}: retry 2", f"{text} while waiting for the receipt"):
+        for status, body in replies(later):
+            assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
 
 
 @pytest.mark.parametrize("text", REFUSED + BEFORE_THE_BROADCAST)
@@ -329,3 +355,60 @@ def test_the_name_that_all_reasons_of_a_scheme_begin_with_refuses_nothing(
 def test_on_verify_validation_language_is_believed_beside_any_word(text: str, outcome: Outcome) -> None:
     body = json.dumps({"isValid": False, "invalidReason": text}).encode()
     assert classify_reply(Operation.VERIFY, 200, body).outcome is outcome
+
+
+def outcome(status: int, body: object, operation: Operation = Operation.SETTLE) -> Outcome:
+    said = body if isinstance(body, str) else json.dumps(body)
+    return classify_reply(operation, status, said.encode()).outcome
+
+
+def failed(reason: str, message: str = "") -> dict[str, object]:
+    return {"success": False, "errorReason": reason, "errorMessage": message, "transaction": ""}
+
+
+def test_a_call_that_viem_says_was_refused_with_a_reason_was_tried_out_and_not_sent() -> None:
+    tried = 'The contract function "transferWithAuthorization" reverted with the following reason:\n'
+    for catch_all in ("settlement_failed", "transaction_failed", "unexpected_error"):
+        balance = failed(catch_all, f"{tried}ERC20: transfer amount exceeds balance\n\nVersion: viem@2.38.0")
+        assert outcome(200, balance) is Outcome.PERMANENT
+        used = failed(catch_all, f"{tried}FiatTokenV2: authorization is used or canceled")
+        assert outcome(200, used) is Outcome.SETTLEMENT
+        receipt = failed(catch_all, f"{tried}ERC20: transfer amount exceeds balance\nreceipt: status 0x0")
+        assert outcome(200, receipt) is Outcome.SETTLEMENT
+        assert outcome(200, failed(catch_all, "transfer amount exceeds balance")) is Outcome.SETTLEMENT
+
+
+def test_a_transaction_that_a_signer_does_not_allow_is_refused_whoever_passes_that_on() -> None:
+    kora = (
+        "Invalid transaction: Program L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95 is not in the allowed list"
+    )
+    assert outcome(400, {"error": f"Invalid request: Error: RPC Error -32000: {kora}"}) is Outcome.PERMANENT
+    assert outcome(500, {"error": f"transaction sent, then {kora}"}) is Outcome.SETTLEMENT
+    simulated = {"isValid": False, "invalidReason": "transaction_simulation", "invalidReasonDetails": kora}
+    assert outcome(400, simulated, Operation.VERIFY) is Outcome.PERMANENT
+
+
+def test_without_a_key_nothing_is_signed() -> None:
+    keyless = failed("settle_exact_node_failure", "X402_SETTLER_PRIVATE_KEY is required")
+    assert outcome(200, keyless) is Outcome.PERMANENT
+    assert outcome(200, failed("settle_exact_node_failure", "fetch failed")) is Outcome.SETTLEMENT
+    assert outcome(200, failed("settle_exact_node_failure")) is Outcome.SETTLEMENT
+
+
+def test_a_code_is_read_with_a_number_behind_it_and_without_an_object_round_it() -> None:
+    ref = "(ref: 2f0c7f8b-34a0-4a40-bd0b-8f65a3d6f1a2)"
+    assert outcome(503, {"error": f"facilitator_signer_unfunded {ref}"}) is Outcome.TRANSIENT
+    assert outcome(503, {"error": f"settlement_stuck {ref}"}) is Outcome.SETTLEMENT
+    assert outcome(400, "subcent_quota_exceeded") is Outcome.TRANSIENT
+    assert outcome(400, '"subcent_quota_exceeded"') is Outcome.TRANSIENT
+    assert outcome(502, "subcent_quota_exceeded") is Outcome.SETTLEMENT  # a gateway's, or behind one
+    assert outcome(400, "nonce_already_used") is Outcome.SETTLEMENT
+
+
+def test_who_is_not_registered_is_refused_with_the_address_of_the_registry_beside_it() -> None:
+    said = {
+        "isValid": False,
+        "invalidReason": "address_not_registered",
+        "invalidMessage": "Address 0x813e5b1c is not registered. Register at https://openx402.ai/register",
+    }
+    assert outcome(200, said, Operation.VERIFY) is Outcome.PERMANENT

@@ -226,7 +226,7 @@ NONCE, SENT = "0x" + "ab" * 32, "0x" + "ef" * 32
 @pytest.mark.parametrize(
     ("text", "transaction"),
     [
-        (f"reverted: invalid signature\n args: (0x11, 0x22, 1000, 0, 99, {NONCE}, 27)", ""),
+        (f"reverted: invalid signature\n args:{' ' * 31}(0x11, 0x22, 1000, 0, 99, {NONCE}, 27)", ""),
         (f"reverted\n args: (0x11, {NONCE})\n transaction hash: {SENT}", SENT),
         (f"authorization {NONCE} failed, broadcast as tx {SENT}", SENT),
         (f"failed for nonce {NONCE}", ""),
