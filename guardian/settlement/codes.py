@@ -74,6 +74,10 @@ _OFF = _words("disabled enabled supported only")
 _MODES = _OFF | _words("is are not settle settlement settlements verify mode")
 _GRANTS = _words("auth authorization permit voucher ttl quote")
 
+_ASKED = _words("network scheme version payload requirements")
+_WRONG = _words("mismatch invalid unsupported missing malformed")
+_NOT_ASKED_RIGHT = _ASKED | _WRONG | _NETWORKS | _words("settle payment x402")
+
 _PLAIN = (_words("payment identifier conflict"), _words("address not registered"))
 _NOT_ENOUGH = re.compile(r"\bnot enough\b")
 _SHAPE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_\-:.][A-Za-z0-9]+)+")
@@ -105,7 +109,7 @@ def read_code(text: str) -> TextRule | None:
         return _short_of_money(words)
     if words <= _STOPS and words & _STOPPED and len(words) > 1:
         return STOPPED
-    if words in _PLAIN:
+    if words in _PLAIN or (words <= _NOT_ASKED_RIGHT and words & _ASKED and words & _WRONG):
         return REFUSED
     if read_text(text).sign is not Sign.NONE:
         return None  # `texts.py` reads it, or sees a sign in it

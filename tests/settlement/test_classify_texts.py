@@ -403,6 +403,8 @@ def test_a_code_is_read_with_a_number_behind_it_and_without_an_object_round_it()
     assert outcome(400, '"subcent_quota_exceeded"') is Outcome.TRANSIENT
     assert outcome(502, "subcent_quota_exceeded") is Outcome.SETTLEMENT  # a gateway's, or behind one
     assert outcome(400, "nonce_already_used") is Outcome.SETTLEMENT
+    assert outcome(200, failed("settle_exact_stellar_network_mismatch")) is Outcome.PERMANENT
+    assert outcome(200, failed("settle_exact_stellar_amount_mismatch")) is Outcome.SETTLEMENT
 
 
 def test_who_is_not_registered_is_refused_with_the_address_of_the_registry_beside_it() -> None:
