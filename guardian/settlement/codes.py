@@ -24,6 +24,7 @@ CAP = text_rule("cap", Sign.REFUSED, _NEVER, payload=True)
 BALANCE = text_rule("balance", Sign.REFUSED, _NEVER, payload=True, prior=True, cure=BALANCE_CURE)
 EXPIRED = text_rule("expired", Sign.REFUSED, _NEVER, payload=True, prior=True, cure=CLOCK_CURE)
 PARTY = text_rule("party", Sign.REFUSED, _NEVER, payload=True, failover=True)
+CONFLICT = text_rule("conflict", Sign.REFUSED, _NEVER, payload=True, prior=True)
 REFUSED = text_rule("code", Sign.REFUSED, _NEVER, payload=True)
 
 
@@ -78,7 +79,8 @@ _ASKED = _words("network scheme version payload requirements")
 _WRONG = _words("mismatch invalid unsupported missing malformed")
 _NOT_ASKED_RIGHT = _ASKED | _WRONG | _NETWORKS | _words("settle payment x402")
 
-_PLAIN = (_words("payment identifier conflict"), _words("address not registered"))
+_PLAIN = (_words("address not registered"),)
+_CONFLICTS = (_words("payment identifier conflict"), _words("idempotency key conflict"))
 _NOT_ENOUGH = re.compile(r"\bnot enough\b")
 _SHAPE = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:[_\-:.][A-Za-z0-9]+)+")
 _PHRASE = re.compile(r"[A-Za-z][A-Za-z0-9_\-:. ]*")
@@ -109,6 +111,8 @@ def read_code(text: str) -> TextRule | None:
         return _short_of_money(words)
     if words <= _STOPS and words & _STOPPED and len(words) > 1:
         return STOPPED
+    if words in _CONFLICTS:
+        return CONFLICT
     if words in _PLAIN or (words <= _NOT_ASKED_RIGHT and words & _ASKED and words & _WRONG):
         return REFUSED
     if read_text(text).sign is not Sign.NONE:

@@ -22,6 +22,7 @@ from guardian.settlement.texts_before import (
     NOT_NOW,
     SIMULATION,
     SIMULATION_REFUSED,
+    UNREACHED,
 )
 from guardian.settlement.texts_dialect import (
     DECLARATION,
@@ -94,6 +95,7 @@ FIRST_STEPS = frozenset(
         "simulation",
         "simulation_refused",
         "request",
+        "unreached",
     }
 )
 SET_UP = frozenset({"not_configured", "unsupported"})
@@ -151,11 +153,11 @@ def read_text(text: str) -> TextRule:
     text = LONG_HEX.sub("0xid", text)  # so that the words round an address are near to each other
     words = PARSED.sub(_ENCODING, without_dialect(DECLARATION.sub(" ", plain(text))))
     found = _first(words)
-    if found.sign is Sign.TIME and FEE_READ.pattern.search(words) and not _is_cut(words):
-        return FEE_READ
     if found.sign in (Sign.SENT, Sign.TIME):
+        if (step := _before_sending(found, words)) and not _is_cut(words):
+            return step
         caused = NOT_SENT.sub(" ", words)
-        cause = _first(caused) if caused != words else found
+        cause = _first(FAILED.sub(" ", caused)) if caused != words else found
         return _estimated(cause, words) if cause in _CAUSES and not _is_cut(words) else found
     unsplit = PARSED.sub(_ENCODING, without_dialect(_flat(text)))  # odd spelling splits words that are one
     if unsplit != words and (sent := _first(unsplit, _TELLING)) is not _NONE:
@@ -172,6 +174,15 @@ def read_text(text: str) -> TextRule:
         found = FAMILY_REFUSAL
     unsure = _is_unsure(found, words) or (unsplit != words and _is_unsure(found, unsplit))
     return _NONE if unsure else _estimated(found, words)
+
+
+def _before_sending(found: TextRule, words: str) -> TextRule | None:
+    """A call that a connection was lost to, or never had, where it is known that nothing had gone out."""
+    if found.sign is Sign.TIME and FEE_READ.pattern.search(words):
+        return FEE_READ
+    rest = UNREACHED.pattern.sub(" ", words)
+    silent = rest != words and _first(NOT_SENT.sub(" ", rest), _TELLING) is _NONE
+    return UNREACHED if silent else None
 
 
 def _cause(words: str) -> TextRule:
@@ -192,9 +203,11 @@ def _estimated(found: TextRule, words: str) -> TextRule:
 def read_check(text: str) -> TextRule:
     """What a text says where nothing can have been sent: validation language beside any other word."""
     rule = read_text(text)
+    words = plain(text)
+    if rule.name == "doubt" and FAILED_READ.search(words):
+        return _READ
     if rule.sign not in (Sign.NONE, Sign.CATCH_ALL) or len(text) > MAX_TEXT:
         return rule
-    words = plain(text)
     if CRASH.search(words) or FOREIGN.search(words):
         return rule
     if FAILED_READ.search(words):
@@ -243,7 +256,7 @@ def is_quiet(text: str) -> bool:
     rule = read_text(text)
     if rule.sign is not Sign.NONE:
         return rule.sign in (Sign.BEFORE, Sign.REFUSED)
-    return not _says_later(_OF_CODES.sub(" ", plain(text)))
+    return not _says_later(_OF_CODES.sub(" ", without_dialect(plain(text))))
 
 
 def tells_why(text: str) -> bool:

@@ -82,6 +82,16 @@ FEE_READ = text_rule(
 )
 """A transaction's price and its chain are asked for before it is signed: whatever became of the question."""
 
+UNREACHED = text_rule(
+    "unreached",
+    Sign.BEFORE,
+    r"\bfailed to (?:(?:send|submit|broadcast) (?:the |a )?(?:raw |signed )?(?:transaction|tx)|"
+    r"connect to (?:the )?(?:rpc|node|network)) ?: (?:post [^ ]{1,200} ?: )?"
+    r"dial tcp[^|:]{0,60}(?::\d{1,5})?: (?:connect: (?:connection refused|no route to host|"
+    r"network is unreachable)|lookup [^|]{1,120}: no such host)(?= ?\||$)",
+)
+"""Go of the call itself that would have sent it, or came before: no connection stood on which it could go."""
+
 SIMULATION = text_rule(
     "simulation",
     Sign.BEFORE,
@@ -140,6 +150,7 @@ BEFORE_RULES = (
     GAS_LIMIT,
     FEE_CAP,
     FEE_READ,
+    UNREACHED,
     SIMULATION,
     # Without a simulation round it, this is how a transaction in a block is said to have failed.
     text_rule(

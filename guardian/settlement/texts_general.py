@@ -221,11 +221,11 @@ PARSED = re.compile(
     r"\b((?:invalid|malformed|bad|(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:pars|decod|"
     r"unmarshal|deseriali[sz]|read|bind)\w{0,4}) (?:the |your )?(?:\w{1,16} ){0,2}(?:payload|body|header|"
     r"requirements?|authorization|signature|nonce|amount|value|address|json|base64|"
-    r"tx hex)s?(?: (?:format|encoding))?) ?: ?(?:json: |"
+    r"tx hex|hex transaction)s?(?: (?:format|encoding))?) ?: ?(?:json: |"
     r"encoding/\w{3,6}: )?(?:unexpected (?:end of (?:json )?(?:input|data)|eof|token)|eof\b|expecting |"
     r"extra data|invalid character|invalid (?:byte|symbol|length|last symbol)|illegal base64|odd length|"
-    r"incorrect padding|cannot unmarshal)(?![^|]*\b(?:receipt|node|response|chain|while|from|rpc|server|"
-    r"transaction)\b)[^|]{0,100}"
+    r"odd number of digits|incorrect padding|cannot unmarshal)(?![^|]*\b(?:receipt|node|response|chain|"
+    r"while|from|rpc|server|transaction)\b)[^|]{0,100}"
 )
 """A request that a parser refused, and the parser's own words: of other texts they would say nothing."""
 
@@ -237,7 +237,8 @@ FAILED_READ = any_of(
 """On /verify: the facilitator could not find out, so it may know later."""
 
 LOADED = any_of(
-    r"\brate ?limit|\btoo many requests\b|\brequest (?:count|limit|rate) (?:exceeded|reached)\b|"
+    r"\brate ?limit|\btoo many requests\b|\bhttp error 429\b|"
+    r"\brequest (?:count|limit|rate) (?:exceeded|reached)\b|"
     r"\bover(?:loaded| capacity)\b|\bbusy\b|\bthrottl|\bquota\b|\bunavailable\b|\berror sending request\b|"
     r"\bcould not (?:connect|reach)\b|\bserver returned an error response\b"
 )

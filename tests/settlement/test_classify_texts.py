@@ -414,3 +414,44 @@ def test_who_is_not_registered_is_refused_with_the_address_of_the_registry_besid
         "invalidMessage": "Address 0x813e5b1c is not registered. Register at https://openx402.ai/register",
     }
     assert outcome(200, said, Operation.VERIFY) is Outcome.PERMANENT
+
+
+@pytest.mark.parametrize(
+    "step", ["failed to broadcast transaction", "failed to send tx", "failed to connect to RPC"]
+)
+def test_where_no_connection_stood_nothing_went_over_it(step: str) -> None:
+    refused = f'{step}: Post "https://api.hiro.so/v2/transactions": dial tcp 104.18.36.4:443: connect: '
+    for known in (f"{refused}connection refused", f"{step}: dial tcp: lookup rpc.example: no such host"):
+        assert outcome(500, {"error": "settlement_failed", "message": known}) is Outcome.TRANSIENT
+        for more in (f"{known}: retry 2", f"{known}, waiting for the receipt", f"transaction sent, {known}"):
+            assert outcome(500, {"error": "settlement_failed", "message": more}) is Outcome.SETTLEMENT
+    assert outcome(500, {"error": f"{refused}i/o timeout"}) is Outcome.SETTLEMENT
+    assert outcome(500, {"error": "dial tcp 10.0.0.1:443: connect: connection refused"}) is Outcome.SETTLEMENT
+
+
+def test_gas_money_is_found_behind_two_words_for_the_same_failure() -> None:
+    short = "insufficient funds for gas * price + value: balance 0, tx cost 6300000000, overshot 6300000000"
+    assert outcome(200, failed(f"transaction failed: failed to send tx: {short}")) is Outcome.TRANSIENT
+    assert outcome(200, failed(f"transaction failed: tx 7 sent: {short}")) is Outcome.SETTLEMENT
+
+
+def test_a_key_that_another_request_has_used_refuses_this_one_and_a_used_nonce_does_not() -> None:
+    message = "payment identifier was already used for another request"
+    conflict = {"error": {"code": "payment_identifier_conflict", "message": message}}
+    assert outcome(409, conflict) is Outcome.PERMANENT
+    assert outcome(409, {"error": "idempotency_key_conflict"}) is Outcome.PERMANENT
+    body = json.dumps(conflict).encode()
+    assert classify_reply(Operation.SETTLE, 409, body, prior=True).outcome is Outcome.SETTLEMENT
+    assert outcome(409, {"error": "nonce already used for another payment"}) is Outcome.SETTLEMENT
+    assert outcome(409, {"error": "nonce was already used for another request"}) is Outcome.SETTLEMENT
+    assert outcome(409, {"error": "idempotency_conflict_in_progress"}) is Outcome.SETTLEMENT
+
+
+def test_on_verify_a_look_that_failed_may_succeed_later() -> None:
+    said = {
+        "isValid": False,
+        "invalidReason": "exact_cardano_facilitator_chain_lookup_failed",
+        "invalidMessage": "input state unknown (indexer sync horizon)",
+    }
+    assert outcome(200, said, Operation.VERIFY) is Outcome.TRANSIENT
+    assert outcome(200, failed(said["invalidReason"], said["invalidMessage"])) is Outcome.SETTLEMENT
