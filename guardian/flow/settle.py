@@ -185,8 +185,9 @@ class SettleFlow:
                 return
             await live.change(min(left_s, CALLER_CHECK_S))
             if live.record.owner != self._parts.replica:  # its messages may get lost
-                with suppress(StoreUnavailable):
-                    await live.refresh()
+                with suppress(StoreUnavailable, TimeoutError):  # a slow store makes no hold longer
+                    async with asyncio.timeout(max(left_s, CALLER_CHECK_S)):
+                        await live.refresh()
 
     def _ready(self, live: Live) -> bool:
         record = live.record

@@ -51,14 +51,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 class Replica:
     """One guardian of the pair, its watcher, and what its facilitator was asked."""
 
-    def __init__(self, url: str, pair: "Pair") -> None:
+    def __init__(self, url: str, pair: "Pair", hold_s: float) -> None:
         self.chain = ScriptedWatcher()
         policy = Policy.model_validate(
             {
                 "version": 1,
                 "facilitators": [{"name": "main", "url": "http://facilitator"}],
                 "networks": {NETWORK: NetworkPolicy(post_sign_delay_s=0, block_time_s=1)},
-                "settle": {"hold_s": 10, "hold_without_hash_s": 10},
+                "settle": {"hold_s": hold_s, "hold_without_hash_s": hold_s},
                 "circuit": {"failure_threshold": 2},
                 "retry": {"attempts": 1},
             }
@@ -87,10 +87,10 @@ class Replica:
 class Pair:
     """Two replicas before one facilitator and one chain."""
 
-    def __init__(self, url: str, *replies: Any) -> None:
+    def __init__(self, url: str, *replies: Any, hold_s: float = 10) -> None:
         self.replies = list(replies)
         self.sent: list[bytes] = []
-        self.first, self.second = Replica(url, self), Replica(url, self)
+        self.first, self.second = Replica(url, self, hold_s), Replica(url, self, hold_s)
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path != "/settle":
@@ -172,6 +172,35 @@ def test_one_replica_watches_and_the_caller_at_the_other_hears_of_it(url: str) -
         assert (answer["success"], answer["transaction"]) == (True, TX)
 
     Pair(url, LOST).play(script)
+
+
+def test_a_store_that_reads_slowly_makes_no_caller_wait_longer_than_its_hold(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(pair: Pair) -> None:
+        body = signed_payment()
+        mine = asyncio.create_task(pair.first.settle(body))
+        await pair.until_record(lambda record: record.money is Money.POLLING)
+        store, caller = pair.second.guardian.parts.store, Caller(body, pair.second.guardian.parts.generation)
+        get, reads = store.get, asyncio.Event()
+
+        async def slowly(key: str) -> Any:
+            reads.set()
+            await asyncio.sleep(5)
+            return await get(key)
+
+        begun = asyncio.get_running_loop().time()
+        elsewhere = asyncio.create_task(pair.second.guardian.settle.settle(caller))
+        await pair.until(lambda: any(live.calls for live in pair.second.guardian.settle.lives))
+        await store.get("")  # behind the claim
+        monkeypatch.setattr(store, "get", slowly)
+        await reads.wait()
+        await pair.until(lambda: caller.heard)
+        assert caller.heard["success"] is False
+        assert asyncio.get_running_loop().time() - begun < 3.5
+        await asyncio.gather(mine, elsewhere)
+
+    Pair(url, LOST, hold_s=1).play(script)
 
 
 def test_the_records_of_a_dead_replica_are_taken_up_and_its_callers_answered_elsewhere(url: str) -> None:
