@@ -23,7 +23,8 @@ from guardian.policy.types import Misplaced
 from guardian.policy.units import show
 from guardian.policy.validate import write_path
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
-from guardian.settlement.texts import Sign, read_text
+from guardian.settlement.texts.reading import read_text
+from guardian.settlement.texts.rule import Sign
 from guardian.settlement.verdict import IN_DOUBT, Health, Operation, Outcome
 
 Path = tuple[str | int, ...]

@@ -1,7 +1,7 @@
 """Classification of every reply: what a facilitator's answer proves about the money. No I/O, no clock.
 
 Unresolved is not failed (law 1): on settle everything that is not on a positive list is SETTLEMENT. The
-positive lists are the reasons of `reasons.json`, the codes of `codes.py`, the texts of `texts.py` and the
+positive lists are the reasons of `reasons.json`, the codes of `codes.py`, the texts of `texts/` and the
 statuses below, and a sign that something was sent beats them all. On /verify nothing can have been sent,
 so a doubt is TRANSIENT, words that refuse are PERMANENT, and what nobody has listed is UNKNOWN.
 
@@ -20,15 +20,12 @@ from guardian.settlement.codes import read_code
 from guardian.settlement.judged import broken, later, of_error_type, of_reason, of_text
 from guardian.settlement.reasons import CATCH_ALLS, REASONS, Reason
 from guardian.settlement.saying import Saying, Shape, named, read_saying, shown
-from guardian.settlement.texts import (
-    CHECK,
-    ESTIMATION,
-    ESTIMATION_REFUSED,
+from guardian.settlement.texts.before import ESTIMATION, ESTIMATION_REFUSED
+from guardian.settlement.texts.general import CHECK
+from guardian.settlement.texts.reading import (
     FIRST_STEPS,
     OF_PAYMENT,
     SET_UP,
-    Sign,
-    TextRule,
     is_loaded,
     is_quiet,
     is_refusal,
@@ -38,6 +35,7 @@ from guardian.settlement.texts import (
     read_text,
     tells_why,
 )
+from guardian.settlement.texts.rule import Sign, TextRule
 from guardian.settlement.verdict import Alert, Health, Operation, Outcome, Verdict, by_class
 from guardian.wire.reply import MAX_SEARCHED, read_settle_reply, read_verify_reply
 

@@ -9,10 +9,11 @@ open, and a word of a later step stops it. What this does not read stays in doub
 import re
 from functools import lru_cache
 
-from guardian.settlement.texts import GAS_MONEY, Sign, TextRule, plain, read_text
-from guardian.settlement.texts_general import LATER, NAMES
-from guardian.settlement.texts_refused import BALANCE_CURE, CLOCK_CURE
-from guardian.settlement.texts_rule import text_rule
+from guardian.settlement.texts.before import GAS_MONEY
+from guardian.settlement.texts.general import LATER, NAMES
+from guardian.settlement.texts.reading import plain, read_text
+from guardian.settlement.texts.refused import BALANCE_CURE, CLOCK_CURE
+from guardian.settlement.texts.rule import Sign, TextRule, text_rule
 
 MAX_CODE = 80
 """Characters; longer ones are sentences."""
@@ -116,7 +117,7 @@ def read_code(text: str) -> TextRule | None:
     if words in _PLAIN or (words <= _NOT_ASKED_RIGHT and words & _ASKED and words & _WRONG):
         return REFUSED
     if read_text(text).sign is not Sign.NONE:
-        return None  # `texts.py` reads it, or sees a sign in it
+        return None  # `texts/` reads it, or sees a sign in it
     if _is_of_party(words):
         return PARTY
     if not _SHAPE.fullmatch(text):

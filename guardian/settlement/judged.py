@@ -4,7 +4,7 @@ Which evidence counts in a reply is decided in `classify.py`.
 """
 
 from guardian.settlement.reasons import ERROR_TYPES, Reason
-from guardian.settlement.texts import Sign, TextRule
+from guardian.settlement.texts.rule import Sign, TextRule
 from guardian.settlement.verdict import Alert, Health, Operation, Outcome, Verdict
 
 

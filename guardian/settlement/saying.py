@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from guardian.settlement.codes import read_code
 from guardian.settlement.reasons import ERROR_TYPES, REASONS
-from guardian.settlement.texts import ESTIMATION, MAX_TEXT, plain, read_text
+from guardian.settlement.texts.before import ESTIMATION
+from guardian.settlement.texts.reading import MAX_TEXT, plain, read_text
 from guardian.settlement.verdict import IN_DOUBT, Operation
 from guardian.wire.reply import EVM_HASH, uncapitalized, without_arguments
 

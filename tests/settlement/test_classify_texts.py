@@ -5,7 +5,7 @@ import json
 import pytest
 
 from guardian.settlement.classify import Health, Operation, Outcome, classify_reply
-from guardian.settlement.texts import MAX_TEXT
+from guardian.settlement.texts.reading import MAX_TEXT
 
 SENT_OR_UNCLEAR = [
     "transaction did not confirm in time: context deadline exceeded",

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from guardian.settlement.classify import Operation, Outcome, classify_reply
 from guardian.settlement.reasons import REASONS
-from guardian.settlement.texts import Sign, read_text
+from guardian.settlement.texts.reading import read_text
+from guardian.settlement.texts.rule import Sign
 
 CERTAIN = {Outcome.TRANSIENT, Outcome.PERMANENT}
 PROOF_STATUSES = {401, 403, 404, 405, 413, 415, 429}

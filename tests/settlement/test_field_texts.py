@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from guardian.settlement.classify import Operation, Outcome, classify_reply
 from guardian.settlement.reasons import REASONS
 from guardian.settlement.saying import read_saying
-from guardian.settlement.texts import MAX_TEXT, Sign, read_text
+from guardian.settlement.texts.reading import MAX_TEXT, read_text
+from guardian.settlement.texts.rule import Sign
 
 Row = dict[str, Any]
 ROWS: list[Row] = json.loads((Path(__file__).parent / "field_texts.json").read_text(encoding="utf-8"))

@@ -2,7 +2,7 @@
 
 import re
 
-from guardian.settlement.texts_rule import any_of
+from guardian.settlement.texts.rule import any_of
 
 # A node's refusal of service can come at any step, also while waiting for the receipt.
 NODE = any_of(

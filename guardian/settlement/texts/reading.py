@@ -1,18 +1,18 @@
 """What a facilitator's free text says about the money: ordered patterns by meaning. Pure, no I/O.
 
-Here stand the order and the reading, the patterns in `texts_sent.py`, `texts_before.py`,
-`texts_refused.py`, `texts_general.py` and `texts_unsure.py`; what follows from a sign is decided in
-`classify.py`. The order is the law: a sign that something was (or may have
-been) sent beats everything else in the text, because the same words ("reverted", "rate limit",
-"insufficient") are said before and after a broadcast. Patterns are matched on `plain()` text: lower case,
-camelCase and snake_case split, no quotes. Every repetition is bounded, so that no text makes matching slow.
+Here stand the order and the reading, the patterns in `sent.py`, `before.py`, `refused.py`, `general.py` and
+`unsure.py`; what follows from a sign is decided in `classify.py`. The order is the law: a sign that something
+was (or may have been) sent beats everything else in the text, because the same words ("reverted", "rate
+limit", "insufficient") are said before and after a broadcast. Patterns are matched on `plain()` text: lower
+case, camelCase and snake_case split, no quotes. Every repetition is bounded, so that no text makes matching
+slow.
 """
 
 import re
 import unicodedata
 from functools import lru_cache
 
-from guardian.settlement.texts_before import (
+from guardian.settlement.texts.before import (
     BEFORE_RULES,
     ESTIMATION,
     ESTIMATION_REFUSED,
@@ -24,7 +24,7 @@ from guardian.settlement.texts_before import (
     SIMULATION_REFUSED,
     UNREACHED,
 )
-from guardian.settlement.texts_dialect import (
+from guardian.settlement.texts.dialect import (
     DECLARATION,
     FAILED,
     LONG_HEX,
@@ -32,7 +32,7 @@ from guardian.settlement.texts_dialect import (
     TOKENS_SHORT,
     without_dialect,
 )
-from guardian.settlement.texts_general import (
+from guardian.settlement.texts.general import (
     CHECK,
     FAILED_READ,
     FAMILY,
@@ -46,32 +46,10 @@ from guardian.settlement.texts_general import (
     REFUSING,
     WRAPPING,
 )
-from guardian.settlement.texts_refused import REFUSED_RULES
-from guardian.settlement.texts_rule import Sign, TextRule, text_rule
-from guardian.settlement.texts_sent import CATCH_ALL_RULES, SENT_RULES, TIME_RULES
-from guardian.settlement.texts_unsure import AFTERMATH, BARE, CRASH, CUT, FOREIGN, GAS_PRICE, NODE, SETTLING
-
-__all__ = [
-    "CHECK",
-    "ESTIMATION",
-    "ESTIMATION_REFUSED",
-    "FIRST_STEPS",
-    "GAS_MONEY",
-    "MAX_TEXT",
-    "OF_PAYMENT",
-    "SET_UP",
-    "Sign",
-    "TextRule",
-    "is_loaded",
-    "is_quiet",
-    "is_refusal",
-    "plain",
-    "read_check",
-    "read_now",
-    "read_simulated",
-    "read_text",
-    "tells_why",
-]
+from guardian.settlement.texts.refused import REFUSED_RULES
+from guardian.settlement.texts.rule import Sign, TextRule, text_rule
+from guardian.settlement.texts.sent import CATCH_ALL_RULES, SENT_RULES, TIME_RULES
+from guardian.settlement.texts.unsure import AFTERMATH, BARE, CRASH, CUT, FOREIGN, GAS_PRICE, NODE, SETTLING
 
 MAX_TEXT = 6_144
 """Characters looked at. The longest real texts (viem with all its arguments) are some 4,000; what is

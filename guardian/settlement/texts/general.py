@@ -1,13 +1,13 @@
 """The last rule about a text: validation language where nothing speaks of a later step. Pure data.
 
-The rules of `texts_refused.py` name what is refused word by word. This one takes any part of a request
+The rules of `refused.py` name what is refused word by word. This one takes any part of a request
 with any word of validation, so it must not stand where a word of the text may belong to a transaction,
 a lost answer or a crash: `LATER` lists those, and one of them anywhere leaves the text in doubt.
 """
 
 import re
 
-from guardian.settlement.texts_rule import Sign, any_of, text_rule
+from guardian.settlement.texts.rule import Sign, any_of, text_rule
 
 _PART = (
     r"(?:(?:payment ?)?(?:request|payload|requirements?)|req|body|(?:payment )?header|fields?|parameter|"

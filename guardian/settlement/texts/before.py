@@ -1,11 +1,11 @@
 """Texts of a step that failed before the broadcast, or that says "not now": nothing was sent. Pure data.
 
-Read after `texts_sent.py`. The rules with names of their own are also looked for by `texts.py` where a
+Read after `sent.py`. The rules with names of their own are also looked for by `reading.py` where a
 wrapper stands in front, or a status says the same.
 """
 
-from guardian.settlement.texts_refused import BALANCE_CURE, CLOCK_CURE
-from guardian.settlement.texts_rule import Sign, text_rule
+from guardian.settlement.texts.refused import BALANCE_CURE, CLOCK_CURE
+from guardian.settlement.texts.rule import Sign, text_rule
 
 ESTIMATION = text_rule(
     "estimation",

@@ -1,4 +1,4 @@
-"""The shape of one rule about free text. Which rules there are stands in `texts.py` and its neighbours."""
+"""The shape of one rule about free text. Which rules there are stands in `reading.py` and its neighbours."""
 
 import re
 from dataclasses import dataclass

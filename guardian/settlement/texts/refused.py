@@ -1,10 +1,10 @@
-"""Texts that refuse a payment or a request: nothing was sent for it. Pure data, read after `texts_sent.py`.
+"""Texts that refuse a payment or a request: nothing was sent for it. Pure data, read after `sent.py`.
 
 Every pattern names the thing that is refused, and none of these things is what a node says of a
 transaction under way.
 """
 
-from guardian.settlement.texts_rule import Sign, text_rule
+from guardian.settlement.texts.rule import Sign, text_rule
 
 DOMAIN_CURE = (
     "extra.name and extra.version must be the token's EIP-712 domain: "

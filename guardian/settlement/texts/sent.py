@@ -3,7 +3,7 @@
 A pattern that is too wide here costs a look at the chain; one that is missing can cost a double payment.
 """
 
-from guardian.settlement.texts_rule import Sign, text_rule
+from guardian.settlement.texts.rule import Sign, text_rule
 
 _TX = r"(?:transactions?|txn?s?|user ?ops?|user operations?|bundles?)"
 
