@@ -6,10 +6,11 @@ and every one of them counts a batch by its calls. The rate is an upper bound; a
 never skipped: whoever looks at the chain of its own accord waits until the debt is paid.
 """
 
-import email.utils
 import math
 import re
 from typing import Any
+
+from guardian.wire.retry_after import read_retry_after
 
 CALLS_PER_S = 500.0
 """A payment costs some five calls from its first look to finality: enough for a hundred of them a second."""
@@ -69,16 +70,7 @@ def wait_in_error_s(error: Any) -> float | None:
 
 def retry_after_s(header: str | None, now: float) -> float | None:
     """Retry-After in seconds or as an HTTP date, now: Unix seconds; None where it says nothing."""
-    if not header:
-        return None
-    try:
-        return _bounded(float(header))
-    except ValueError:
-        pass
-    try:
-        return _bounded(email.utils.parsedate_to_datetime(header).timestamp() - now)
-    except (ValueError, TypeError, OverflowError):
-        return None
+    return _bounded(read_retry_after(header, now)) if header else None
 
 
 def _bounded(found: Any) -> float | None:

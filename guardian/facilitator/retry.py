@@ -4,13 +4,13 @@ Only a *result* that the caller names is tried again, never an exception: what w
 been executed, and a cancellation must pass. No I/O of its own; clock and sleep are handed in.
 """
 
-import math
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import tenacity
+
+from guardian.wire.retry_after import read_retry_after
 
 T = TypeVar("T")
 
@@ -21,9 +21,6 @@ JITTER_S = 0.5
 
 MAX_RETRY_AFTER_S = 300.0
 """No caller waits longer; a larger figure only has to be larger than any deadline."""
-
-MAX_RETRY_AFTER_BYTES = 64
-"""An HTTP date has 29."""
 
 
 async def try_again(
@@ -78,21 +75,9 @@ def retry_after_s(headers: Iterable[tuple[bytes, bytes]], now: float) -> float |
     """The Retry-After header in seconds from `now` (unix time); None where there is none to be read."""
     for name, value in headers:
         if name.lower() == b"retry-after":
-            seconds = _seconds(value.decode("latin-1").strip()[:MAX_RETRY_AFTER_BYTES], now)
-            return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER_S)
+            seconds = read_retry_after(value.decode("latin-1"), now)
+            return None if seconds is None else min(seconds, MAX_RETRY_AFTER_S)
     return None
-
-
-def _seconds(text: str, now: float) -> float | None:
-    """RFC 9110 §10.2.3 has whole seconds or a date; fractions are seen in the wild."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            return parsedate_to_datetime(text).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return seconds if math.isfinite(seconds) else None
 
 
 def pause_s(tried: int, *, first_s: float, longest_s: float) -> float:
