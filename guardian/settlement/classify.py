@@ -29,6 +29,7 @@ from guardian.settlement.texts.reading import (
     is_loaded,
     is_quiet,
     is_refusal,
+    is_waited_for,
     read_check,
     read_now,
     read_simulated,
@@ -305,6 +306,8 @@ def _classify_verify(status: int, body: bytes, said: Saying) -> Verdict:
         return of_text(code, reason, message)
     if is_loaded(said.text):
         return broken("text_load", reason, message)
+    if reply.denied and is_waited_for(said.text):
+        return later("text_confirmation", reason, message, Health.NEUTRAL)
     if reply.denied and is_refusal(said.text):
         return Verdict(Outcome.PERMANENT, "refused", reason, message, Health.HEALTHY)
     return unknown("unlisted", Health.NEUTRAL)

@@ -455,3 +455,19 @@ def test_on_verify_a_look_that_failed_may_succeed_later() -> None:
     }
     assert outcome(200, said, Operation.VERIFY) is Outcome.TRANSIENT
     assert outcome(200, failed(said["invalidReason"], said["invalidMessage"])) is Outcome.SETTLEMENT
+
+
+@pytest.mark.parametrize(
+    "reason", ["Transaction not yet mined", "Waiting for confirmations. Current: 1, Required: 3"]
+)
+def test_on_verify_a_payment_with_too_few_blocks_is_good_later(reason: str) -> None:
+    assert outcome(200, {"valid": False, "reason": reason}, Operation.VERIFY) is Outcome.TRANSIENT
+    refused = {"valid": False, "reason": "Transaction does not pay the recipient"}
+    assert outcome(200, refused, Operation.VERIFY) is Outcome.PERMANENT
+    assert outcome(200, failed(reason)) is Outcome.SETTLEMENT
+
+
+def test_a_parser_s_word_beside_the_request_that_it_refused_says_nothing_more() -> None:
+    assert outcome(400, {"error": "invalid request body", "details": "EOF"}) is Outcome.PERMANENT
+    assert outcome(400, {"error": "settlement failed", "details": "EOF"}) is Outcome.SETTLEMENT
+    assert outcome(400, {"error": "invalid request body", "details": "EOF from node"}) is Outcome.SETTLEMENT

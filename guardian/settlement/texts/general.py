@@ -221,7 +221,7 @@ PARSED = re.compile(
     r"\b((?:invalid|malformed|bad|(?:failed|unable|could not|couldn t|cannot|error) (?:to )?(?:pars|decod|"
     r"unmarshal|deseriali[sz]|read|bind)\w{0,4}) (?:the |your )?(?:\w{1,16} ){0,2}(?:payload|body|header|"
     r"requirements?|authorization|signature|nonce|amount|value|address|json|base64|"
-    r"tx hex|hex transaction)s?(?: (?:format|encoding))?) ?: ?(?:json: |"
+    r"tx hex|hex transaction)s?(?: (?:format|encoding))?) ?[:|] ?(?:json: |"
     r"encoding/\w{3,6}: )?(?:unexpected (?:end of (?:json )?(?:input|data)|eof|token)|eof\b|expecting |"
     r"extra data|invalid character|invalid (?:byte|symbol|length|last symbol)|illegal base64|odd length|"
     r"odd number of digits|incorrect padding|cannot unmarshal)(?![^|]*\b(?:receipt|node|response|chain|"
@@ -243,6 +243,12 @@ LOADED = any_of(
     r"\bcould not (?:connect|reach)\b|\bserver returned an error response\b"
 )
 """On /verify: whoever says this was not able to check, now."""
+
+WAITED_FOR = any_of(
+    r"\bnot (?:yet )?(?:mined|confirmed|finali[sz]ed|indexed)(?: yet)?\b|"
+    r"\bwaiting for (?:\w{1,12} )?confirmations?\b|\b(?:insufficient|not enough|too few) confirmations\b"
+)
+"""On /verify: what was already sent counts later."""
 
 REFUSING = any_of(
     r"\b(?:not?|never|only|too|must|below|above|under|over|exceeds?|unknown|declined|denied|refused|"

@@ -44,6 +44,7 @@ from guardian.settlement.texts.general import (
     NO_REASON,
     PARSED,
     REFUSING,
+    WAITED_FOR,
     WRAPPING,
 )
 from guardian.settlement.texts.refused import REFUSED_RULES
@@ -219,6 +220,11 @@ def is_loaded(text: str) -> bool:
     """On /verify: whether somebody was busy, or a call to a node failed without the contract's word."""
     words = plain(text)
     return bool(LOADED.search(words)) and "revert" not in words
+
+
+def is_waited_for(text: str) -> bool:
+    """On /verify: whether a payment that was sent before has too few blocks yet."""
+    return WAITED_FOR.search(plain(text)) is not None
 
 
 def is_refusal(text: str) -> bool:
