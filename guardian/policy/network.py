@@ -25,7 +25,7 @@ from guardian.policy.types import (
     whole,
 )
 from guardian.policy.units import Pace, show
-from guardian.policy.urls import RpcUrl
+from guardian.policy.urls import RpcUrl, leads_to
 from guardian.wire.names import Network
 from guardian.wire.networks import ASSETS
 
@@ -103,7 +103,7 @@ class NetworkPolicy(Layer):
 
     def _refuse_repeated_nodes(self, at: Path) -> None:
         """Two nodes must agree before a payment counts as never made; a node always agrees with itself."""
-        urls = [url.rstrip("/") for url in self.rpc]
+        urls = [leads_to(url) for url in self.rpc]
         for number, url in enumerate(urls):
             if url in urls[:number]:
                 cure = "leave it out, or name another one"

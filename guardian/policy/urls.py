@@ -22,6 +22,14 @@ def redact_url(url: str) -> str:
     return f"{parts.scheme}://{host}/…" if secret else f"{parts.scheme}://{host}"
 
 
+def leads_to(url: str) -> str:
+    """Where a sound URL leads, however its scheme, host and port are written; its path is case-sensitive."""
+    parts = urlsplit(url)
+    default = {"http": 80, "ws": 80, "https": 443, "wss": 443}[parts.scheme]
+    host = f"{parts.hostname}:{parts.port or default}"
+    return parts._replace(netloc=host, path=parts.path.rstrip("/")).geturl()
+
+
 def _url(value: object) -> str:
     parts = _split(value, ("http", "https"))
     if parts.username is not None or parts.password is not None:
