@@ -42,6 +42,7 @@ RETRY_LATER = ((b"retry-after", b"%d" % RETRY_LATER_S),)
 
 
 _AS_MEANT = frozenset({"/settle", "/verify", "/supported"})
+_URL_CURE = "; a facilitator that settles below another path needs that path in its url in the policy"
 
 
 class FacilitatorPlane:
@@ -84,10 +85,12 @@ class FacilitatorPlane:
             await self._supported(generation, scope, send)
         elif method == "GET" and path.startswith("/payments/") and not only:
             await self._status(path.removeprefix("/payments/"), send)
-        elif not only and (guarded := _named_wrongly(meant)):
+        elif (not only and (guarded := _named_wrongly(meant))) or (
+            method == "POST" and (guarded := _unguarded(meant))
+        ):
             names = ", ".join(f"/facilitators/{f.name}{guarded}" for f in generation.policy.facilitators)
             cure = f"nothing was sent; there is {names or 'no facilitator in the policy'}"
-            await _refuse(send, 404, guarded, "path", path[:80], cure)
+            await _refuse(send, 404, guarded, "path", path[:80], f"{cure}{_URL_CURE}")
         else:
             await self._pass(generation, only, path, scope, receive, send)
 
@@ -271,6 +274,11 @@ def _named_wrongly(meant: str) -> str:
     be a settle past the guard at any server that reads paths from their end."""
     guarded = "/" + meant.rsplit("/", 1)[-1]
     return guarded if meant.startswith("/facilitators/") and guarded in _AS_MEANT else ""
+
+
+def _unguarded(meant: str) -> str:
+    """A settle below a path that no facilitator's URL has: passed on, nobody would guard it."""
+    return "/settle" if meant.endswith("/settle") else ""
 
 
 def _prefixes(urls: Mapping[str, str]) -> dict[str, str]:

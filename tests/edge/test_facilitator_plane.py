@@ -171,6 +171,29 @@ def test_a_payment_to_a_facilitator_that_is_not_named_is_sent_nowhere(path: str)
     Stage(TWO).play(script)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/settle",
+        "/x402/Settle/",
+        "/facilitators/one/v1/settle",
+        "/platform/v2/x402/v1/settle",
+        "/v1/%73ettle",
+    ],
+)
+def test_a_settle_that_nobody_would_guard_is_sent_nowhere(path: str) -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        reply = await http.post(path, content=signed_payment())
+        assert (reply.status_code, reply.json()["success"], reply.json()["field"]) == (404, False, "path")
+        assert "in its url" in reply.json()["cure"]
+        assert stage.paths == []
+        for passing in ("/v1/settlements", "/settle/limits", "/v1/discovery"):
+            await http.post(passing, content=b"{}")
+        assert len(stage.paths) == 3
+
+    Stage(TWO).play(script)
+
+
 def test_without_a_name_the_next_facilitator_is_asked() -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
         stage.replies["settle"] = httpx.ConnectError("refused")
@@ -331,13 +354,21 @@ def test_a_facilitator_that_gives_no_reply_is_named(fault: Exception, status: in
 
 
 @pytest.mark.parametrize(
-    "path", ["/a/../settle", "/%2e%2e/admin", "/..%2fadmin", "/..%5cadmin", "/%252e%252e/admin"]
+    ("path", "status"),
+    [
+        ("/a/../settle", 404),
+        ("/a/../settlements", 502),
+        ("/%2e%2e/admin", 502),
+        ("/..%2fadmin", 502),
+        ("/..%5cadmin", 502),
+        ("/%252e%252e/admin", 502),
+    ],
 )
-def test_a_path_that_climbs_out_of_the_facilitators_url_goes_nowhere(path: str) -> None:
+def test_a_path_that_climbs_out_of_the_facilitators_url_goes_nowhere(path: str, status: int) -> None:
     async def run(stage: Stage) -> None:
         caller = RawCaller(part(b""), path=path)
         await caller.call(stage.guardian.data)
-        assert caller.status == 502
+        assert caller.status == status
         assert stage.requests == []
 
     Stage().play(lambda stage, http: run(stage))

@@ -56,7 +56,11 @@ def test_the_shipped_file_is_sound() -> None:
         (HEAD + "settle: {hold: 25s, hold_s: 3}\n", (3, 21), "did you mean hold?"),
         (HEAD + "networks:\n  base:\n    finallity: 3\n", (5, 5), "did you mean finality?"),
         (HEAD + "settlement_timout: 9s\n", (3, 1), "did you mean settlement_timeout? It belongs in default"),
-        (HEAD + "networks: {base: {rpc: ['https://h/k', 'HTTPS://H:443/k/']}}\n", (3, 40), "stands here twice"),
+        (
+            HEAD + "networks: {base: {rpc: ['https://h/k', 'HTTPS://H:443/k/']}}\n",
+            (3, 40),
+            "stands here twice",
+        ),
         (HEAD + "networks: {base: {rpc: ['http://h', 'http://h/']}}\n", (3, 37), "stands here twice"),
         (HEAD + "networks: {base: {rpc: [sepolia.base.org]}}\n", (3, 25), "begin it with http://"),
         (HEAD + "zzzzzzzz: 1\n", (3, 1), "known here: version, default, facilitators, networks"),
