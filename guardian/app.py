@@ -37,7 +37,7 @@ from guardian.flow.webhooks import Webhooks, read_secrets
 from guardian.hooks import Hooks
 from guardian.policy.model import FacilitatorPolicy, Policy
 from guardian.policy.source import Loaded, PolicyFile
-from guardian.reload import Reloading
+from guardian.reload import Fits, Reloading
 from guardian.store.open import open_store
 from guardian.store.protocol import Store
 from guardian.telemetry import Telemetry
@@ -203,11 +203,17 @@ def build(
 
 
 def build_from(
-    file: PolicyFile, loaded: Loaded, store: Store, *, transport: httpx.AsyncBaseTransport | None = None
+    file: PolicyFile,
+    loaded: Loaded,
+    store: Store,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    fits: Fits = lambda policy: None,
 ) -> Guardian:
-    """A guardian that follows its policy file. Raises PolicyError."""
+    """A guardian that follows its policy file, as far as what stands there `fits`. Raises PolicyError."""
+    fits(loaded.policy)
     guardian = build(loaded.policy, store, transport=transport)
-    guardian.reloading = Reloading(file, loaded, guardian.adopt, guardian.parts.telemetry)
+    guardian.reloading = Reloading(file, loaded, guardian.adopt, guardian.parts.telemetry, fits)
     return guardian
 
 

@@ -20,6 +20,10 @@ Adopt = Callable[[Policy], Awaitable[int]]
 """Puts a policy in force; its number, counting up. Raises PolicyError and changes nothing."""
 
 
+Fits = Callable[[Policy], None]
+"""Raises PolicyError for a policy that this process cannot obey where it runs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A file that is on disk and not in force. at: Unix seconds."""
@@ -32,13 +36,16 @@ class Refused:
 class Reloading:
     """The policy file of one guardian."""
 
-    def __init__(self, file: PolicyFile, loaded: Loaded, adopt: Adopt, telemetry: Telemetry) -> None:
+    def __init__(
+        self, file: PolicyFile, loaded: Loaded, adopt: Adopt, telemetry: Telemetry, fits: Fits
+    ) -> None:
         """loaded: what is in force already, as number 1."""
         self._file = file
         self._loaded = loaded
         self._number = 1
         self._refused: Refused | None = None
         self._adopt = adopt
+        self._fits = fits
         self._telemetry = telemetry
         self._reading = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -64,6 +71,7 @@ class Reloading:
             try:
                 # In a thread: a large file takes a tenth of a second to read, and nobody is to wait for it.
                 loaded = await asyncio.to_thread(self._file.read)
+                self._fits(loaded.policy)
             except PolicyError as fault:
                 return self._refuse(fault, self._file.judged or hash, asked=asked)
             try:

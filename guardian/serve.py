@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import logging
 import resource
@@ -77,8 +78,7 @@ def run(settings: Settings) -> None:
     with contextlib.ExitStack() as ports:
         callers = bind("--listen", settings.listen, ports)
         operators = bind("--ops-listen", settings.ops_listen, ports)
-        refuse_itself(loaded.policy, callers)
-        guardian = build_from(file, loaded, store)
+        guardian = build_from(file, loaded, store, fits=functools.partial(refuse_itself, callers=callers))
         data = Listener(_listener_config(guardian.data, _places()), callers)
         operations = Listener(_listener_config(guardian.operations, OPERATORS_CONNECTIONS), operators)
         with asyncio.Runner(loop_factory=data.config.get_loop_factory()) as runner:

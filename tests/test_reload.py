@@ -51,7 +51,8 @@ class Running:
         self.closed: list[str] = []
         self.wait: asyncio.Event | None = None
         self.file = file = _Looked(path, look_every_s=look_every_s)
-        self.guardian = build_from(file, file.read(), MemoryStore(), transport=_Facilitators(self))
+        facilitators = _Facilitators(self)
+        self.guardian = build_from(file, file.read(), MemoryStore(), transport=facilitators, fits=_not_here)
 
     async def state(self) -> dict[str, Any]:
         transport = httpx.ASGITransport(self.guardian.operations)
@@ -74,6 +75,11 @@ class Running:
         caller = Caller(signed_payment(nonce), self.guardian.parts.generation)
         await self.guardian.settle.settle(caller)
         return caller
+
+
+def _not_here(policy: Policy) -> None:
+    if any("here" in facilitator.url for facilitator in policy.facilitators):
+        raise PolicyError("facilitators[0].url: this guardian itself")
 
 
 class _Facilitators(httpx.AsyncBaseTransport):
@@ -360,3 +366,23 @@ def test_a_file_that_changed_while_it_was_read_is_read_again_whatever_it_holds_t
 
     play(file, script)
     assert reads == source.READINGS + 1
+
+
+def test_a_file_that_does_not_fit_this_process_is_refused_when_it_changes_too(file: Path) -> None:
+    async def script(running: Running) -> None:
+        file.write_text(policy(host="here"))
+        while not (refused := (await running.state())["refused"]):
+            await asyncio.sleep(0.01)
+        assert refused["message"] == "facilitators[0].url: this guardian itself"
+        await running.settle(1)
+        assert running.asked == ["first"]
+        file.write_text(policy(host="second"))
+        await running.until(version=2, refused=None)
+
+    play(file, script)
+
+
+def test_a_file_that_does_not_fit_this_process_is_refused_at_its_start(tmp_path: Path) -> None:
+    (file := tmp_path / "policy.yaml").write_text(policy(host="here"))
+    with pytest.raises(PolicyError, match="this guardian itself"):
+        Running(file)
