@@ -35,7 +35,7 @@ def operations_app(
     policy: Callable[[], dict[str, object]],
 ) -> Starlette:
     """The ASGI application of the operations port. policy: which one is in force, which was refused."""
-    api = Operations(parts, lambda: settle.draining, policy)
+    api = Operations(parts, lambda: settle.holding.draining, policy)
     diagnosis = DiagnosisApi(parts, settle.health)
     routes = [
         Route("/healthz", api.health),

@@ -279,7 +279,7 @@ class BuyFlow:
         while not buying.over:
             if stay.anyone:
                 return False
-            if stay.is_over(loop.time()) or (self._settle.draining and not buying.may_send):
+            if stay.is_over(loop.time()) or (self._settle.holding.draining and not buying.may_send):
                 await self._not_yet(stay, other)
                 return True
             if stay.is_next(loop.time()):

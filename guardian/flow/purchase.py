@@ -6,20 +6,21 @@ its own way once the first is proven not to have paid, or has bought its own del
 
 import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from guardian.errors import StoreUnavailable
 from guardian.flow import answers
+from guardian.flow.handing import Handing
+from guardian.flow.holding import Holding
 from guardian.flow.live import Live
+from guardian.flow.lives import Lives
 from guardian.flow.parts import Call, Generation, Parts, Visit, log
+from guardian.flow.replicas import Replicas
 from guardian.flow.signatures import Signatures
+from guardian.flow.watch import Watch
 from guardian.settlement.purchase import is_forsaken, same_purchase
 from guardian.settlement.record import FACILITATOR, Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, AnswerEvent
 from guardian.wire.payment import Payment
-
-if TYPE_CHECKING:
-    from guardian.flow.settle import SettleFlow
 
 LOOKS, LOOK_AGAIN_S = 30, 0.1
 """At payments of a purchase that other replicas have under way: each finds more of them, or one gone, or
@@ -33,10 +34,23 @@ usual validity."""
 class Purchases:
     """Answers a payload whose purchase another payment may already have paid."""
 
-    def __init__(self, parts: Parts, signatures: Signatures, flow: "SettleFlow") -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        signatures: Signatures,
+        lives: Lives,
+        watch: Watch,
+        replicas: Replicas,
+        holding: Holding,
+        handing: Handing,
+    ) -> None:
         self._parts = parts
         self._signatures = signatures
-        self._flow = flow
+        self._lives = lives
+        self._watch = watch
+        self._replicas = replicas
+        self._holding = holding
+        self._handing = handing
 
     async def before(self, record: Settlement, generation: Generation) -> list[Settlement]:
         """Payments of the same purchase that stand before this one, oldest first."""
@@ -72,7 +86,7 @@ class Purchases:
     def forsaken(self, fresh: Settlement, beside: Iterable[Settlement]) -> list[Settlement]:
         """Payments of this purchase that are being sent and that nobody waits for: who asked for one may be
         the one who asks now, with another signature. beside: what `none_left_behind` gave."""
-        here = [live.record for live in self._flow.lives.of_payer(fresh.payer) if live.forsaken]
+        here = [live.record for live in self._lives.of_payer(fresh.payer) if live.forsaken]
         if not here and not beside:
             return []
         elsewhere = [one for one in beside if is_forsaken(one)]
@@ -85,7 +99,7 @@ class Purchases:
 
         That a replica has died is noticed late, and a client whose connection broke may sign anew at once.
         """
-        if self._flow.replicas.alone:
+        if self._replicas.alone:
             return []
         living = {self._parts.replica}
         for _ in range(LOOKS):
@@ -97,7 +111,7 @@ class Purchases:
             if not of:  # it is being handed out, or its caller was told something else: its record will say
                 await asyncio.sleep(LOOK_AGAIN_S)
             for owner in of:
-                if await self._flow.replicas.outlives(owner):
+                if await self._replicas.outlives(owner):
                     living.add(owner)
         raise StoreUnavailable("a payment of this purchase was left behind and cannot be taken up")
 
@@ -110,7 +124,7 @@ class Purchases:
             first = await self._attach(before[0])
             first.callers, first.others = first.callers + 1, first.others + 1
             try:
-                await self._flow.hold(first, visit)
+                await self._holding.hold(first, visit)
                 if call.gone or not first.final:
                     await self._not_yet(live, first, call)
                     return True
@@ -119,12 +133,12 @@ class Purchases:
                     return True
             finally:
                 first.callers, first.others = first.callers - 1, first.others - 1
-                self._flow.lives.forget(first)
+                self._lives.forget(first)
         return False
 
     async def _attach(self, record: Settlement) -> Live:
-        first = await self._flow.lives.attach(record)
-        self._flow.watch.begin(first)
+        first = await self._lives.attach(record)
+        self._watch.begin(first)
         return first
 
     async def _answered_as_bound(self, live: Live, payment: Payment, call: Call) -> bool:
@@ -147,7 +161,7 @@ class Purchases:
         if first.handed_out or not first.paid:
             return False
         proven = await self._signatures.proven_anew(payment, call)
-        async with self._flow.handing.alone_with(first) as alone:
+        async with self._handing.alone_with(first) as alone:
             if not alone or first.handed_out or not first.paid:
                 return False
             if not proven:
@@ -159,10 +173,8 @@ class Purchases:
                 await self._not_yet(live, first, call)
                 return True
             if await call.answer(200, (), answers.paid_by_another(live.record, first.record)):
-                await self._flow.handing.delivered(
-                    first, f"for {live.record.id}", replayed_by=live.record.key
-                )
-                await self._flow.handing.delivered(live, f"by {first.record.id}")
+                await self._handing.delivered(first, f"for {live.record.id}", replayed_by=live.record.key)
+                await self._handing.delivered(live, f"by {first.record.id}")
                 self._parts.telemetry.orphan_replayed(live.record.network)
                 log.info("orphan used", extra={"settlement": live.record.id, "paid_by": first.record.id})
             else:

@@ -1,13 +1,13 @@
 """The way of a settle, in one screen: look, claim, wait, send, watch, hold, answer, record.
 
 All control flow of POST /settle stands here; `_guarded` is the whole of it. How a payment is claimed
-stands in `flow/claims.py`, how it is sent in `flow/send.py`, what callers are told in `flow/handing.py`;
-what a reply means is decided in `settlement/`, what the chain did in `flow/watch.py`.
+stands in `flow/claims.py`, how it is sent in `flow/send.py`, how long callers wait in `flow/holding.py`,
+what they are told in `flow/handing.py`; what a reply means is decided in `settlement/`, what the chain did
+in `flow/watch.py`.
 """
 
 import asyncio
 import time
-from contextlib import suppress
 
 from guardian.errors import StoreUnavailable
 from guardian.flow import answers
@@ -16,6 +16,7 @@ from guardian.flow.ask import Question, ask_each
 from guardian.flow.claims import Claims
 from guardian.flow.handing import Handing
 from guardian.flow.health import Health
+from guardian.flow.holding import Holding
 from guardian.flow.leading import Leading
 from guardian.flow.live import Live, until_recorded
 from guardian.flow.lives import Lives
@@ -31,12 +32,9 @@ from guardian.settlement.classify import Operation
 from guardian.settlement.preflight import Finding
 from guardian.settlement.purchase import pays_for
 from guardian.settlement.record import Settlement
-from guardian.settlement.states import Answer, AnswerEvent, Money, MoneyEvent
+from guardian.settlement.states import Money, MoneyEvent
 from guardian.telemetry import SpanName
 from guardian.wire.payment import Method, Payment, read_payment
-
-CALLER_CHECK_S = 1.0
-"""How long a departed caller may go unnoticed while it is held, where no event tells of it."""
 
 
 class SettleFlow:
@@ -53,10 +51,12 @@ class SettleFlow:
         self.lives.told.append(self.health.moved)
         self._sender = Sender(parts, self.watch)
         self.watch.send_again = self._sender.start
-        self.draining = False
         self._join()
         self.handing = Handing(parts, signatures, self.replicas)
-        self.purchases = Purchases(parts, signatures, self)
+        self.holding = Holding(parts)
+        self.purchases = Purchases(
+            parts, signatures, self.lives, self.watch, self.replicas, self.holding, self.handing
+        )
         self._claims = Claims(parts, signatures, self.lives, self.purchases)
 
     def _join(self) -> None:
@@ -110,7 +110,7 @@ class SettleFlow:
             if blocked and await self.purchases.answered(live, visit):
                 return
             await self._set_going(live, visit)
-            await self.hold(live, visit)
+            await self.holding.hold(live, visit)
             await self.handing.answer(live, visit.payment, visit.call)
         finally:
             live.callers -= 1
@@ -169,32 +169,6 @@ class SettleFlow:
             live.driven, live.unsent = False, fault
             live.wake()
 
-    async def hold(self, live: Live, visit: Visit) -> None:
-        """Keep the caller until there is an answer, the hold is over, or it has left."""
-        settle = visit.in_force.settle
-        visit.call.when_gone(live.wake)
-        while not (self._ready(live) or self.draining or visit.call.gone):
-            if live.unsent:
-                raise live.unsent
-            if live.in_doubt and live.record.answer is Answer.NONE:
-                with suppress(StoreUnavailable):  # it may have been sent: «nothing was sent» would be a lie
-                    await live.answered(AnswerEvent.HOLD)
-            limit_s = settle.hold_s if live.record.hint else settle.hold_without_hash_s
-            left_s = visit.since + limit_s - time.monotonic()
-            if left_s <= 0:
-                return
-            await live.change(min(left_s, CALLER_CHECK_S))
-            if live.record.owner != self._parts.replica:  # its messages may get lost
-                with suppress(StoreUnavailable, TimeoutError):  # a slow store makes no hold longer
-                    async with asyncio.timeout(max(left_s, CALLER_CHECK_S)):
-                        await live.refresh()
-
-    def _ready(self, live: Live) -> bool:
-        record = live.record
-        if live.paid:
-            return record.transaction is not None or not record.watched
-        return live.final or (live.in_doubt and not record.watched and not live.sending)
-
     def rewatch(self, network: str) -> None:
         """Another watcher looks at this network from now on."""
         for live in self.lives:
@@ -203,6 +177,6 @@ class SettleFlow:
 
     def drain(self) -> None:
         """Let every held caller have the answer there is: its record goes on without it."""
-        self.draining = True
+        self.holding.draining = True
         for live in self.lives:
             live.wake()

@@ -14,7 +14,7 @@ from guardian.chain.signature import ERC1271_MAGIC
 from guardian.chain.target import Paid, Unused
 from guardian.chain.wires import Call
 from guardian.facilitator.circuit import CircuitKey
-from guardian.flow import replicas, settle
+from guardian.flow import holding, replicas
 from guardian.flow.orphans import Orphans
 from guardian.policy.model import NetworkPolicy, Policy
 from guardian.sandbox.node import SandboxError
@@ -411,7 +411,7 @@ def test_who_left_one_replica_and_signs_anew_at_another_is_not_sent_beside_the_f
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = asyncio.Event()
-    monkeypatch.setattr(settle, "CALLER_CHECK_S", 60.0)  # nobody looks: its leaving tells
+    monkeypatch.setattr(holding, "CALLER_CHECK_S", 60.0)  # nobody looks: its leaving tells
 
     async def script(pair: Pair) -> None:
         left = Caller(signed_payment(1), pair.first.guardian.parts.generation)
