@@ -148,9 +148,9 @@ def test_a_named_facilitator_is_the_only_one_asked() -> None:
 
 def test_what_one_facilitator_refuses_is_no_word_of_another_that_is_named() -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
-        stage.replies["settle"] = refused("insufficient_funds")
+        stage.replies["settle"], body = refused("insufficient_funds"), signed_payment()
         for _ in range(2):
-            reply = await http.post("/facilitators/one/settle", content=(body := signed_payment()))
+            reply = await http.post("/facilitators/one/settle", content=body)
             assert reply.json()["errorReason"] == "insufficient_funds"
         stage.replies["settle"] = settled()
         reply = await http.post("/facilitators/two/settle", content=body)
