@@ -6,7 +6,7 @@ Pure ASGI. Says HTTP, decides nothing: what to answer to a payment is the flows'
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import unquote, urlsplit
 
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from guardian.edge.callers import Door, Refusal, RefusalLog
 from guardian.edge.http import (
@@ -85,12 +85,10 @@ class FacilitatorPlane:
             await self._supported(generation, scope, send)
         elif method == "GET" and path.startswith("/payments/") and not only:
             await self._status(path.removeprefix("/payments/"), send)
-        elif (not only and (guarded := _named_wrongly(meant))) or (
-            method == "POST" and (guarded := _unguarded(meant))
-        ):
-            names = ", ".join(f"/facilitators/{f.name}{guarded}" for f in generation.policy.facilitators)
-            cure = f"nothing was sent; there is {names or 'no facilitator in the policy'}"
-            await _refuse(send, 404, guarded, "path", path[:80], f"{cure}{_URL_CURE}")
+        elif not only and (guarded := _named_wrongly(meant)):
+            await _not_there(generation, guarded, path, send)
+        elif method == "POST" and meant.endswith("/settle"):
+            await self._settle_elsewhere(generation, only, path, scope, receive, send)
         else:
             await self._pass(generation, only, path, scope, receive, send)
 
@@ -139,6 +137,21 @@ class FacilitatorPlane:
             await _refuse(send, 503, path, *about)
         finally:
             call.close()
+
+    async def _settle_elsewhere(
+        self, generation: Generation, only: str, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """A settle below a path that no facilitator's URL has: nobody would guard a payment in it, and what
+        else is called so passes."""
+        try:
+            body = await read_body(receive)
+        except TooLarge:
+            return await _refuse(send, 413, "/settle", "body", "over 1 MiB", "send the payment alone")
+        except (Unfinished, TimeoutError):
+            return await _refuse(send, 400, "/settle", "body", "an unfinished body", "send it whole")
+        if b"paymentPayload" in body:
+            return await _not_there(generation, "/settle", path, send)
+        await self._pass(generation, only, path, scope, _again(body, receive), send)
 
     def _full(self) -> Refusal | None:
         """Nobody may fill the memory with payments that are in doubt."""
@@ -276,9 +289,20 @@ def _named_wrongly(meant: str) -> str:
     return guarded if meant.startswith("/facilitators/") and guarded in _AS_MEANT else ""
 
 
-def _unguarded(meant: str) -> str:
-    """A settle below a path that no facilitator's URL has: passed on, nobody would guard it."""
-    return "/settle" if meant.endswith("/settle") else ""
+async def _not_there(generation: Generation, guarded: str, path: str, send: Send) -> None:
+    names = ", ".join(f"/facilitators/{f.name}{guarded}" for f in generation.policy.facilitators)
+    cure = f"nothing was sent; there is {names or 'no facilitator in the policy'}{_URL_CURE}"
+    await _refuse(send, 404, guarded, "path", path[:80], cure)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A body that was read already, and then what else comes."""
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return first.pop() if first else await receive()
+
+    return replayed
 
 
 def _prefixes(urls: Mapping[str, str]) -> dict[str, str]:

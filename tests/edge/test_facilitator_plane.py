@@ -187,9 +187,10 @@ def test_a_settle_that_nobody_would_guard_is_sent_nowhere(path: str) -> None:
         assert (reply.status_code, reply.json()["success"], reply.json()["field"]) == (404, False, "path")
         assert "in its url" in reply.json()["cure"]
         assert stage.paths == []
-        for passing in ("/v1/settlements", "/settle/limits", "/v1/discovery"):
-            await http.post(passing, content=b"{}")
-        assert len(stage.paths) == 3
+        for passing in ("/v1/settlements", "/settle/limits", "/v1/discovery", "/escrow/settle"):
+            await http.post(passing, content=b'{"escrow": 1}')
+        assert len(stage.paths) == 4
+        assert stage.requests[-1].content == b'{"escrow": 1}'
 
     Stage(TWO).play(script)
 
@@ -354,21 +355,13 @@ def test_a_facilitator_that_gives_no_reply_is_named(fault: Exception, status: in
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/a/../settle", 404),
-        ("/a/../settlements", 502),
-        ("/%2e%2e/admin", 502),
-        ("/..%2fadmin", 502),
-        ("/..%5cadmin", 502),
-        ("/%252e%252e/admin", 502),
-    ],
+    "path", ["/a/../settle", "/%2e%2e/admin", "/..%2fadmin", "/..%5cadmin", "/%252e%252e/admin"]
 )
-def test_a_path_that_climbs_out_of_the_facilitators_url_goes_nowhere(path: str, status: int) -> None:
+def test_a_path_that_climbs_out_of_the_facilitators_url_goes_nowhere(path: str) -> None:
     async def run(stage: Stage) -> None:
         caller = RawCaller(part(b""), path=path)
         await caller.call(stage.guardian.data)
-        assert caller.status == status
+        assert caller.status == 502
         assert stage.requests == []
 
     Stage().play(lambda stage, http: run(stage))
