@@ -70,7 +70,7 @@ def judge(facts: Facts) -> Judgement:
     heard: dict[str, list[Call]] = defaultdict(list)
     for call in facts.calls:
         if call.success:
-            heard[call.transaction].append(call)
+            heard[_named(facts, call)].append(call)
     for check in (_money, _sent_twice, _purchases, _waits, _logs):
         judgement.violations += check(facts)
     judgement.violations += _successes(facts)
@@ -164,8 +164,16 @@ def _successes(facts: Facts) -> Iterator[str]:
     for call in facts.calls:
         if call.success:
             own = {tx for nonce in of[call.nonce].nonces for tx in facts.used.get(nonce, ())}
-            if call.transaction not in own:
+            if _named(facts, call) not in own:
                 yield f"{call.nonce}: told success with {call.transaction!r}, on chain {sorted(own)}"
+
+
+def _named(facts: Facts, call: Call) -> str:
+    """The transaction of a success; the chain's where its facilitator said yes and named none, and no block
+    did before the hold was over."""
+    used = facts.used.get(call.nonce, ())
+    bare = any(mode.startswith("success_no_hash ") for mode in facts.sent.get(call.nonce, ()))
+    return used[0] if not call.transaction and used and bare else call.transaction
 
 
 def _deliveries(facts: Facts, heard: Mapping[str, Sequence[Call]], judgement: Judgement) -> None:
