@@ -60,7 +60,7 @@ class Trail:
 
     async def _open_past(self, endpoint: Endpoint, head: Block, fresh: Sequence[Watch], first: int) -> None:
         """Have the past searched for targets that are handed in after the fact, all with one estimate."""
-        late = [w for w in fresh if w.since - w.target.from_block_time > JUST_SEEN_S]
+        late = [w for w in fresh if w.late_s > JUST_SEEN_S]
         if late:
             moment = min(watch.target.from_block_time for watch in late)
             start = await block_before(endpoint, head, moment, self._block_time_s)

@@ -50,7 +50,8 @@ class Look:
 class Watch:
     """One target under watch.
 
-    since: when it was (last) handed in; looked_at, looked_head: time and head of the last look; stale:
+    since: when it was (last) handed in, on a clock that only grows, as all times here; late_s: how long
+    after it was first seen; looked_at, looked_head: time and head of the last look; stale:
     something came in since the last look; past_from: the lowest block searched, -1 before the first;
     missing: looks in a row with a used nonce and no transaction for it; claim: what seems to exclude
     payment, not proven yet; witnessed_from: when one endpoint alone first showed a payment, and the time of
@@ -60,6 +61,7 @@ class Watch:
     target: Target
     tell: Callable[[Finding], None]
     since: float
+    late_s: float = 0.0
     hints: list[TxHash] = field(default_factory=list)
     found: list[TxHash] = field(default_factory=list)
     looked_at: float = 0.0
@@ -160,8 +162,9 @@ class Watch:
         return fresh
 
 
-def watch_of(target: Target, tell: Callable[[Finding], None], now: float) -> Watch:
-    """A new watch; raises ValueError for a target that no EVM node could be asked about.
+def watch_of(target: Target, tell: Callable[[Finding], None], now: float, late_s: float) -> Watch:
+    """A new watch, of a payment that was first seen so long ago; raises ValueError for a target that no
+    EVM node could be asked about.
 
     Checked here because one malformed field would spoil the question asked for all targets at once.
     """
@@ -177,7 +180,7 @@ def watch_of(target: Target, tell: Callable[[Finding], None], now: float) -> Wat
             raise ValueError(f"{name} is no EVM address")
     if not _WORD.fullmatch(clean.nonce):
         raise ValueError("nonce is no 32-byte word")
-    watch = Watch(clean, tell, now)
+    watch = Watch(clean, tell, now, late_s)
     watch.add_hint(target.hint)
     return watch
 

@@ -83,8 +83,9 @@ class Watcher:
         on_error: Callable[[str], None] = lambda text: None,
         on_head: Callable[[int], None] = lambda head: None,
     ) -> None:
-        """clock: Unix seconds. on_error is told what keeps the watcher from seeing, free of secrets;
-        on_head the highest block, after each look."""
+        """clock: Unix seconds, for what is held against the chain's; all pauses go by the endpoints' own,
+        which nobody sets. on_error is told what keeps the watcher from seeing, free of secrets; on_head
+        the highest block, after each look."""
         self.network = network
         self.endpoints = endpoints
         self._block_time_s = endpoints.block_time_s = max(0.05, block_time_s)
@@ -164,7 +165,8 @@ class Watcher:
 
         Raises ValueError for a target that is no EIP-3009 authorization.
         """
-        watch = watch_of(target, on_finding, self._clock())
+        late_s = self._clock() - target.from_block_time
+        watch = watch_of(target, on_finding, self.endpoints.clock(), late_s)
         old = self._watches.get(target.key)
         for hash in old.known if old else ():
             watch.add_hint(hash)
@@ -232,7 +234,7 @@ class Watcher:
         return pace_s
 
     def _youngest_s(self) -> float:
-        now = self._clock()
+        now = self.endpoints.clock()
         return min((now - watch.since for watch in self._watches.values()), default=0.0)
 
     def _announced(self) -> bool:
@@ -265,7 +267,7 @@ class Watcher:
         usable = self.endpoints.usable
         oldest = next(iter(self._watches.values()), None)
         lasting_s = LASTING_BLOCKS * self._block_time_s
-        if len(usable) < 2 or oldest is None or self._clock() - oldest.since < lasting_s:
+        if len(usable) < 2 or oldest is None or self.endpoints.clock() - oldest.since < lasting_s:
             return self.endpoints.best()
         look = next(self._looks)
         if look % LOOKS_PER_TURN:
@@ -287,11 +289,11 @@ class Watcher:
     def _due(self, endpoint: Endpoint, head: Block) -> list[Watch]:
         """Whom to look at: at each head the young, now and then the old; the urgent first, then the
         most overdue, then the newest; as many as the budget has calls for, and one at least."""
-        now = self._clock()
+        now = self.endpoints.clock()
         ranked = [(watch.overdue(now, head, AGE_PER_POLL), watch) for watch in self._watches.values()]
         due = [pair for pair in ranked if pair[0] >= 1.0]
         due.sort(key=lambda pair: (pair[1].target.urgent, pair[0], pair[1].since), reverse=True)
-        left = endpoint.budget.left(self.endpoints.clock())
+        left = endpoint.budget.left(now)
         chosen: list[Watch] = []
         for _, watch in due[:LOOKS_PER_HEAD]:
             left -= cost_of(watch)
@@ -307,7 +309,7 @@ class Watcher:
         news: list[tuple[Watch, Finding]] = []
         claims: list[tuple[Watch, Paid]] = []
         for watch, look in zip(due, looks, strict=True):
-            for finding in watch.news(look, self._confirmations, self._clock()):
+            for finding in watch.news(look, self._confirmations, self.endpoints.clock()):
                 if isinstance(finding, Paid):
                     claims.append((watch, finding))
                 else:
@@ -359,7 +361,7 @@ class Watcher:
 
     def _without_hash(self) -> dict[str, str]:
         """Young targets of which no transaction is known: {nonce word: key}."""
-        now = self._clock()
+        now = self.endpoints.clock()
         return {
             word(watch.target.nonce): key
             for key, watch in self._watches.items()

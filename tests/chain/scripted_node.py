@@ -179,22 +179,26 @@ class Scene:
         self.nodes = nodes or (Node(),)
         self.node = self.nodes[0]
         self.now = float(GENESIS_S + 200)
+        self.set_by_s = 0.0  # what somebody has set the machine's clock by
         self.found: list[Finding] = []
         self.errors: list[str] = []
         self.endpoints = Endpoints(
             Network("eip155:8453"),
             [],
             clock=lambda: self.now,
-            wall_clock=lambda: self.now,
+            wall_clock=self.wall,
             calls_per_s=calls_per_s,
             on_error=self.errors.append,
             wires=[(f"node{index}", node) for index, node in enumerate(self.nodes)],
         )
         known = {"block_time_s": float(BLOCK_S), "confirmations": 1, "finality_blocks": 12}
         self.watcher = Watcher(
-            Network("eip155:8453"), self.endpoints, clock=lambda: self.now, on_error=self.errors.append,
+            Network("eip155:8453"), self.endpoints, clock=self.wall, on_error=self.errors.append,
             **(known | settings),
         )  # fmt: skip
+
+    def wall(self) -> float:
+        return self.now + self.set_by_s
 
     def watch(self, **changes: Any) -> None:
         self.watcher.watch(target(**changes), self.found.append)

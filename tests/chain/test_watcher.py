@@ -401,6 +401,19 @@ def test_a_node_that_takes_small_batches_only_is_asked_in_small_ones() -> None:
     asyncio.run(script())
 
 
+@pytest.mark.parametrize("by_s", [-3600.0, 3600.0], ids=["back", "ahead"])
+def test_a_clock_that_is_set_delays_no_look(by_s: float) -> None:
+    async def script() -> None:
+        scene = Scene()
+        scene.watch()
+        await scene.look()
+        scene.set_by_s = by_s
+        hash = scene.node.include(1, used(), transfer())
+        assert await scene.look(mine=1) == [Paid(hash, 100, 2)]
+
+    asyncio.run(script())
+
+
 def test_after_forget_nothing_is_told() -> None:
     async def script() -> None:
         scene = Scene()
