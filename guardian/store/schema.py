@@ -203,6 +203,33 @@ def lock_file(path: Path) -> int:
     return held
 
 
+class Files:
+    """The files of a store that is open, each as it was then."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StoreUnavailable where one is not there."""
+        self._path = path
+        names = (str(path), f"{path}-wal", f"{path}.lock")
+        try:
+            self._opened = {name: _identity(name) for name in names}
+        except OSError as exc:
+            raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
+
+    def check(self) -> None:
+        """Raise StoreUnavailable where one was removed or replaced since: what is written now is in no file
+        that the next start would find, or that another guardian has opened meanwhile."""
+        for name, opened in self._opened.items():
+            try:
+                stands = _identity(name) == opened
+            except OSError:
+                stands = False
+            if not stands:
+                raise StoreUnavailable(
+                    f"{name} was removed or replaced under the guardian; put the file back, or restart"
+                    " with the one that is there now"
+                )
+
+
 def connect_writer(path: Path) -> sqlite3.Connection:
     """The one writing connection, schema in place; raises StoreUnavailable."""
     try:
@@ -224,6 +251,7 @@ def connect_writer(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_spill = OFF")
         connection.execute("PRAGMA fullfsync = ON")  # macOS, where fsync alone stops at the drive
         connection.execute("PRAGMA checkpoint_fullfsync = ON")
+        connection.execute("SELECT beats FROM heartbeat").fetchone()  # now there is a WAL file, for `Files`
     except SQLITE_FAULTS as exc:
         connection.close()
         raise StoreUnavailable(f"{path}: cannot open the store: {exc}") from exc
@@ -285,6 +313,11 @@ def look_at_file(path: Path) -> Condition:
     # `synchronous` is no property of the file: the connection that writes sets it.
     settings = {"journal_mode": journal, "synchronous": "full", "pages": pages}
     return Condition("sqlite", int(version), settings, tuple(faults))
+
+
+def _identity(name: str) -> tuple[int, int]:
+    found = os.stat(name)
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: Path) -> sqlite3.Connection:

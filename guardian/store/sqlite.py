@@ -25,6 +25,7 @@ from guardian.store.protocol import PAGE_LIMIT, Claim, Condition, Scanned, Unrea
 from guardian.store.schema import (
     OPEN,
     UNSETTLED,
+    Files,
     check_readable,
     connect_reader,
     connect_writer,
@@ -100,7 +101,7 @@ class SqliteStore(OneProcess):
         try:
             if not self._reading:
                 writing = await asyncio.to_thread(connect_writer, self._path)
-                self._writer = Writer("guardian-store-write", writing)
+                self._writer = Writer("guardian-store-write", writing, Files(self._path).check)
             reading = await asyncio.to_thread(connect_reader, self._path)
             self._reader = Reader("guardian-store-read", reading)
         except BaseException:

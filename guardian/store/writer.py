@@ -9,6 +9,7 @@ the connection. No SQL of the record lives here.
 import asyncio
 import sqlite3
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from guardian.errors import StoreUnavailable
@@ -29,9 +30,13 @@ _Job = tuple[Work[Any], asyncio.Future[Any]]
 class Writer:
     """The one who writes to one connection, which is closed with it."""
 
-    def __init__(self, name: str, connection: sqlite3.Connection) -> None:
+    def __init__(
+        self, name: str, connection: sqlite3.Connection, check: Callable[[], None] = lambda: None
+    ) -> None:
+        """check: raises StoreUnavailable where nothing may be committed; before each commit, in a thread."""
         connection.execute("PRAGMA busy_timeout = 0")  # the loop may not wait for a lock
         self._connection = connection
+        self._check = check
         self._loop = asyncio.get_running_loop()
         self._lane = Lane(name, connection)
         self._waiting = Waiting()
@@ -98,12 +103,14 @@ class Writer:
         self._done.append((future, outcome))
 
     def _commit(self, connection: sqlite3.Connection) -> None:
-        """The thread's turn: long writes, and the disk. Raises SQLITE_FAULTS when nothing was written."""
+        """The thread's turn: long writes, and the disk. Raises StoreUnavailable and SQLITE_FAULTS when
+        nothing was written."""
         for _ in range(len(self._long)):
             self._work_off(self._long)
         try:
+            self._check()
             connection.execute("COMMIT")
-        except SQLITE_FAULTS:
+        except (StoreUnavailable, *SQLITE_FAULTS):
             _roll_back(connection)
             raise
 

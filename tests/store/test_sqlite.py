@@ -179,6 +179,22 @@ def test_full_disk_refuses_writes_keeps_what_was_acknowledged_and_recovers(path)
     assert said == ["refused", "ping refused", "recovered", ""]
 
 
+@pytest.mark.parametrize("ending", ["", "-wal", ".lock"])
+def test_nothing_is_written_once_a_file_is_not_the_one_that_was_opened(path, new, ending):
+    async def script(store):
+        record, file, aside = new(), Path(f"{path}{ending}"), path.with_name("aside")
+        file.rename(aside)
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await store.claim(record)
+        file.write_bytes(aside.read_bytes())
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            await store.ping()
+        aside.rename(file)
+        assert (await store.claim(record)).created
+
+    on_file(path, script)
+
+
 def test_ping_writes(path):
     async def script(store):
         await store.ping()
