@@ -166,6 +166,14 @@ VERSIONS: tuple[tuple[str, ...], ...] = (
 """Statements that lead from each `PRAGMA user_version` to the next; only ever appended to."""
 
 
+def real_path(path: Path) -> Path:
+    """Where the file itself stands: under two names it would have two lock files. Raises StoreUnavailable."""
+    try:
+        return path.resolve() if path.is_symlink() else path
+    except (OSError, RuntimeError) as exc:  # the latter for links that lead round in a circle
+        raise StoreUnavailable(f"{path}: cannot open the store: {exc}; name another file") from exc
+
+
 def refuse_foreign(path: Path) -> None:
     """Raise StoreUnavailable for what is there and never was a store, before anything of it is touched."""
     if path.is_dir():

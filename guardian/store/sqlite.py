@@ -31,6 +31,7 @@ from guardian.store.schema import (
     connect_writer,
     lock_file,
     look_at_file,
+    real_path,
     refuse_foreign,
 )
 from guardian.store.sqlite_ledger import SqliteLedger
@@ -93,6 +94,7 @@ class SqliteStore(OneProcess):
         self.ledger = SqliteLedger(self._write_with, self._read_with)
 
     async def open(self) -> None:
+        self._path = await asyncio.to_thread(real_path, self._path)
         if self._reading:
             await asyncio.to_thread(check_readable, self._path)
         else:

@@ -172,6 +172,30 @@ def test_second_process_is_refused_until_the_first_is_gone(path):
     on_file(path, nothing)
 
 
+def test_second_guardian_is_refused_under_another_name_too(path):
+    alias = path.with_name("alias.db")
+    alias.symlink_to(path)
+
+    async def second(store):
+        with pytest.raises(StoreUnavailable, match="in use by another guardian"):
+            await SqliteStore(alias).open()
+
+    async def nothing(store):
+        await store.ping()
+
+    on_file(path, second)
+    on_file(alias, nothing)
+
+
+def test_links_that_lead_round_in_a_circle_are_refused(path):
+    path.symlink_to(path)
+
+    async def nothing(store): ...
+
+    with pytest.raises(StoreUnavailable, match="cannot open the store"):
+        on_file(path, nothing)
+
+
 def test_full_disk_refuses_writes_keeps_what_was_acknowledged_and_recovers(path):
     with start(FILL_THE_DISK, path) as process:
         said = process.stdout.read().decode().split("\n")
