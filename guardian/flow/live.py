@@ -45,9 +45,9 @@ class Live:
     the caller's, kept in memory only because they may hold keys; only: the one facilitator its path named,
     or empty; unfit: those that it must not go to; generation: the policy that it began with; sent: whether
     anything has left in this process. callers: how many wait; others: those of them that came with another
-    payment of the purchase; sending: how many attempts are under way; unsent: why nothing could be sent;
-    delivered: the success was written to a caller; heard: of attempts that no write has taken to the record
-    yet.
+    payment of the purchase; held: how many more have it in hand; sending: how many attempts are under way;
+    unsent: why nothing could be sent; delivered: the success was written to a caller; heard: of attempts
+    that no write has taken to the record yet.
     """
 
     record: Settlement
@@ -78,8 +78,8 @@ class Live:
         self.resends = 0
         self.callers = 0
         self.others = 0
+        self.held = 0
         self.calls: list[Call] = []
-        self.told_of_orphan = False
         self.delivered = False
         self.heard: list[Heard] = []
         self._stored: Settlement | None = None

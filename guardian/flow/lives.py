@@ -3,13 +3,19 @@
 No control flow of a settle: who asks is told the one `Live` of a key, and lets it go again.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from guardian.flow.live import Live
+from guardian.flow.newest import Newest
 from guardian.flow.parts import Parts, log
 from guardian.flow.watch import Watch, facts
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import IN_DOUBT, Answer
+
+ORPHANS_TOLD: Final = 4096
+"""Of those that were counted and logged, the newest: each is, once, though its buyer comes again."""
 
 
 class Lives:
@@ -20,6 +26,7 @@ class Lives:
         self._watch = watch
         self._all: dict[str, Live] = {}
         self._of_payer: dict[str, dict[str, Live]] = {}
+        self._orphans = Newest[str, None](ORPHANS_TOLD)
         self.told: list[Callable[[Live, Settlement], None]] = []
 
     def __contains__(self, key: str) -> bool:
@@ -56,19 +63,23 @@ class Lives:
     async def attach(self, record: Settlement) -> Live:
         """The live side of a record that the store gave."""
         live = self.of(record.key)
-        async with live.claiming:
-            if not live.claimed:
-                live.record, live.claimed = record, True
-                self.claimed(live)
-                live.driven = record.owner != self._parts.replica  # a repeat that comes here only waits
+        live.held += 1  # while it waits, too
+        try:
+            async with live.claiming:
+                if not live.claimed:
+                    live.record, live.claimed = record, True
+                    self.claimed(live)
+                    live.driven = record.owner != self._parts.replica  # a repeat that comes here only waits
+        finally:
+            live.held -= 1
         return live
 
     def forget(self, live: Live) -> None:
         """Let go of what nobody waits for and nothing more can be learnt about."""
         if live.claimed:
             self._tell_of_orphan(live)
-        if live.callers or live.sending or not live.claimed:
-            if not live.callers and not live.claimed:
+        if live.callers or live.held or live.sending or not live.claimed:
+            if not live.callers and not live.held and not live.claimed:
                 self._drop(live)
             return
         recorded = not live.unrecorded and (not live.delivered or live.record.answer is Answer.ACCEPTED)
@@ -76,7 +87,9 @@ class Lives:
             self._drop(live)
 
     def _drop(self, live: Live) -> None:
-        self._all.pop(live.key, None)
+        if self._all.get(live.key) is not live:
+            return
+        del self._all[live.key]
         if live.claimed and (theirs := self._of_payer.get(live.record.payer)) is not None:
             theirs.pop(live.key, None)
             if not theirs:
@@ -90,12 +103,17 @@ class Lives:
         self._tell_of_orphan(live)
         if new.money in IN_DOUBT and old.money not in IN_DOUBT:
             log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})
+        if self._watch.watching(live.key) and live.key not in self._all:  # a reorganisation undid its proof
+            self._all[live.key] = live
+            self.claimed(live)
+        if not live.callers:  # nobody else lets go of it, now or later; what moved it is not done with it yet
+            asyncio.get_running_loop().call_soon(self.forget, live)
 
     def _tell_of_orphan(self, live: Live) -> None:
         """Once, by the process that drives it, and only when nobody waits who may yet be handed it."""
-        if live.told_of_orphan or live.callers or not live.record.orphan:
+        if live.key in self._orphans or live.callers or not live.record.orphan:
             return
         if live.record.owner == self._parts.replica:
-            live.told_of_orphan = True
+            self._orphans.put(live.key, None)
             self._parts.telemetry.orphan_found(live.record.network)
             log.warning("orphan: charged, and nobody was handed the success", extra=facts(live))

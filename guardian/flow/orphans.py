@@ -72,12 +72,14 @@ class Orphans:
 
     async def _close(self, record: Settlement, close: Close, how: str) -> Settlement:
         live = await self._settle.lives.attach(record)
+        live.held += 1  # for who comes meanwhile there is one lock, too
         try:
             async with self._alone_with(live) as alone:
                 if not alone or live.delivered:
                     raise CannotClose(f"{record.id} is being handed out just now; look again in a moment")
                 await live.closed(close)
         finally:
+            live.held -= 1
             self._settle.lives.forget(live)
         self._parts.telemetry.orphan_closed(record.network, how)
         log.info("orphan closed", extra={"settlement": record.id, "network": record.network, "how": how})

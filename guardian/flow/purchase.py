@@ -144,9 +144,16 @@ class Purchases:
     async def _answered_as_bound(self, live: Live, payment: Payment, call: Call) -> bool:
         """A payload once bound to an earlier payment is never settled itself, whatever comes."""
         bound_to = await self._parts.store.get(live.record.paid_by)
-        first = await self._attach(bound_to) if bound_to else None
-        if first is None or not first.paid or not await self._paid_by(live, first, payment, call):
-            await call.answer(200, (), answers.duplicate(live.record))
+        if bound_to is not None:
+            first = await self._attach(bound_to)
+            first.held += 1
+            try:
+                if first.paid and await self._paid_by(live, first, payment, call):
+                    return True
+            finally:
+                first.held -= 1
+                self._lives.forget(first)
+        await call.answer(200, (), answers.duplicate(live.record))
         return True
 
     async def _not_yet(self, live: Live, first: Live, call: Call) -> None:
