@@ -42,6 +42,9 @@ RETRY_LATER = ((b"retry-after", b"%d" % RETRY_LATER_S),)
 
 
 _AS_MEANT = frozenset({"/settle", "/verify", "/supported"})
+_PAYS = frozenset({"/settle", "/verify"})
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that no facilitator takes a payment with; some answer them at /settle with a manual."""
 _URL_CURE = "; a facilitator that settles below another path needs that path in its url in the policy"
 
 
@@ -79,8 +82,11 @@ class FacilitatorPlane:
         settles = method == "POST" and meant == "/settle"
         if refusal and not (settles and refusal.passing):
             await _turn_away(send, meant, refusal)
-        elif settles or (method == "POST" and meant == "/verify"):
+        elif method == "POST" and meant in _PAYS:
             await self._payment(meant, only, generation, scope, receive, send, refusal)
+        elif meant in _PAYS and method not in _READS:  # passed on, it could be a settle past the guard
+            cure = "send POST; nothing was sent"
+            await _refuse(send, 405, meant, "method", method[:20], cure, ((b"allow", b"POST"),))
         elif method == "GET" and meant == "/supported" and not only:
             await self._supported(generation, scope, send)
         elif method == "GET" and path.startswith("/payments/") and not only:

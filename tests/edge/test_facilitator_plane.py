@@ -230,6 +230,27 @@ def test_no_spelling_of_settle_leads_past_the_guard(path: str) -> None:
 # --- a caller that leaves
 
 
+@pytest.mark.parametrize("path", ["/settle", "/verify", "/facilitators/two/settle", "/./Settle/"])
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "SETTLE"])
+def test_a_payment_by_another_method_than_post_is_sent_nowhere(method: str, path: str) -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        reply = await http.request(method, path, content=_payment())
+        assert (reply.status_code, reply.headers["allow"]) == (405, "POST")
+        assert (reply.json()["field"], reply.json()["found"]) == ("method", method)
+        assert stage.requests == []
+
+    Stage(TWO).play(script)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+def test_what_only_reads_at_settle_passes(method: str) -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        await http.request(method, "/settle")
+        assert [request.method for request in stage.requests] == [method]
+
+    Stage().play(script)
+
+
 def test_a_caller_that_leaves_is_recorded_and_its_settle_runs_on() -> None:
     async def run(stage: Stage) -> None:
         reached, go = asyncio.Event(), asyncio.Event()
