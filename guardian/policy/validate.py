@@ -43,6 +43,7 @@ _CURES: Final = {
     "less_than_equal": "is too large; write {le:.15g} or less",
     "string_too_long": "is too long; write at most {max_length} characters",
     "too_long": "has too many items; write at most {max_length}",
+    "too_short": "names nothing; write {min_length} item at least, or leave the key out",
 }
 """Complaints of pydantic's own, by type, in the words of this project."""
 

@@ -56,7 +56,7 @@ def test_keys_come_from_the_nearest_layer_that_says_them() -> None:
         ("demands: {largest_price_jump: 0.5x}", "less than 1x"),
         ("demands: {price_jumps: warn}", "did you mean price_jump?"),
         ("offers: {prefer: [bse]}", "is not a network"),
-        ("offers: {only: []}", "only"),
+        ("offers: {only: []}", "only: a list names nothing; write 1 item at least, or leave the key out"),
         ("offers: {only: }", "nothing stands here"),
         ("offers: {prefer: [polygon], only: [base]}", "prefer names eip155:137, and only leaves it out"),
         ("offers: {unhealthy: first}", "none of last, drop, off"),
