@@ -187,6 +187,7 @@ def test_events_of_a_removed_webhook_stay_until_a_person_drops_them(monkeypatch:
         assert (await http.post(post, json={})).status_code == 400
         assert (await http.post(post, json={"webhook": "old"})).json() == {"dropped": 121}
         assert (await http.get("/api/webhooks")).json()["removed"] == []
+        assert (await http.post(post, json={"webhook": "odl"})).status_code == 404
 
     Hooked().play_operations(script)  # type: ignore[arg-type]
 
@@ -200,6 +201,9 @@ def test_events_are_dropped_by_name(
     ops[1].replies["/api/webhooks/forget"] = (409, {"error": "old is in the policy"})
     assert main(["webhooks", "forget", "old", "--ops", ops[0]]) == 2
     assert "is in the policy" in capsys.readouterr().err
+    ops[1].replies["/api/webhooks/forget"] = (404, {"error": "no events of a webhook odl"})
+    assert main(["webhooks", "forget", "odl", "--ops", ops[0]]) == 2
+    assert "`guardian webhooks list`" in capsys.readouterr().err
 
 
 def headers_of(body: bytes, secret: str = SECRET) -> dict[str, str]:

@@ -11,7 +11,7 @@ from starlette.routing import Route
 from guardian.chain.watcher import Watcher
 from guardian.edge.diagnosis_api import DiagnosisApi
 from guardian.edge.orphans_api import OrphansApi
-from guardian.edge.posted import Refused, answer
+from guardian.edge.posted import Meant, Refused, answer, check_query
 from guardian.edge.spending_api import SpendingApi
 from guardian.edge.views import settlement_view
 from guardian.edge.webhooks_api import WebhooksApi
@@ -112,11 +112,8 @@ class Operations:
 
     async def settlements(self, request: Request) -> Response:
         """Newest first; ?money=…&orphans=true&limit=…&before=<created_at>."""
+        check_query(request, _MEANT)
         query = request.query_params
-        for name, meant in _MEANT.items():
-            for value in query.getlist(name):
-                if not meant(value):
-                    raise Refused(400, f"{name}: {value[:40]!r} cannot be used here")
         records = await self._parts.store.page(
             money=query.getlist("money"),
             orphans=query.get("orphans") in _TRUE,
@@ -157,13 +154,16 @@ def _is_time(value: str) -> bool:
         return False
 
 
-_MEANT: dict[str, Callable[[str], bool]] = {
-    "money": lambda value: value in tuple(Money),
-    "orphans": lambda value: value in _TRUE + _FALSE,
-    "limit": lambda value: value.isascii() and value.isdigit() and 0 < len(value) < 10 and int(value) > 0,
-    "before": _is_time,
+def _is_count(value: str) -> bool:
+    return value.isascii() and value.isdigit() and 0 < len(value) < 10 and int(value) > 0
+
+
+_MEANT: Meant = {
+    "money": (lambda value: value in tuple(Money), f"use one of {', '.join(Money)}"),
+    "orphans": (lambda value: value in _TRUE + _FALSE, "write true or false"),
+    "limit": (_is_count, "write a whole number from 1"),
+    "before": (_is_time, "write the created_at of a settlement"),
 }
-"""What each part of the query may be."""
 
 
 async def _store_is_down(request: Request, fault: Exception) -> Response:

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from guardian.edge.posted import Refused, answer, read_posted
+from guardian.edge.posted import Meant, Refused, answer, check_query, read_posted
 from guardian.edge.views import settlement_view
 from guardian.errors import IllegalMove
 from guardian.flow.evidence import evidence
@@ -18,8 +18,16 @@ from guardian.flow.reconcile import look
 from guardian.flow.sealing import Sealing
 from guardian.flow.settle import SettleFlow
 from guardian.settlement.record import Settlement
+from guardian.wire.networks import network_of
 
 T = TypeVar("T")
+
+
+def _is_network(value: str) -> bool:
+    return ":" in (network_of(value) or "")
+
+
+_MEANT: Meant = {"network": (_is_network, "write a CAIP-2 id such as eip155:8453, or a v1 name")}
 
 
 class RefundAsked(msgspec.Struct, forbid_unknown_fields=True):
@@ -97,10 +105,12 @@ class OrphansApi:
 
     async def reconcile(self, request: Request) -> Response:
         """How everything stands that is not over; POST takes up first what has been left lying.
-        ?network=…, which may be repeated."""
+        ?network=…, a CAIP-2 id or a v1 name, which may be repeated."""
+        check_query(request, _MEANT)
         if request.method == "POST":
             await read_posted(request, dict)
             await self._replicas.look()
-        found = await look(self._parts, request.query_params.getlist("network"))
+        networks = [network_of(name) for name in request.query_params.getlist("network")]
+        found = await look(self._parts, [id for id in networks if id])
         views = [settlement_view(one.record) | {"chain": one.chain, "then": one.then} for one in found]
         return answer(200, {"standing": views})

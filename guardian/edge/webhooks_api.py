@@ -73,6 +73,8 @@ class WebhooksApi:
         if gone is None:
             why = f"{asked.webhook[:80]} is in the policy; take it out first, or let its events be sent"
             raise Refused(409, why)
+        if not gone:
+            raise Refused(404, f"no events of a webhook {asked.webhook[:80]}")
         return answer(200, {"dropped": gone})
 
 

@@ -103,7 +103,8 @@ class Webhooks:
                 break
             await asyncio.gather(*(notices.drop([one]) for one in found))
             gone += len(found)
-        log.warning("events of a removed webhook dropped", extra={"webhook": hook, "events": gone})
+        if gone:
+            log.warning("events of a removed webhook dropped", extra={"webhook": hook, "events": gone})
         return gone
 
     async def dead(self, limit: int) -> list[Notice]:

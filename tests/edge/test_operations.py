@@ -183,14 +183,16 @@ def test_neither_body_nor_signature_is_shown() -> None:
     "query",
     [
         *("money=paid", "limit=many", "limit=0", "limit=-1", "before=today", "before=nan", "before=inf"),
-        "orphans=maybe",
+        *("orphans=maybe", "mony=failed", "network=eip155:8453"),
     ],
 )
-def test_a_query_that_cannot_be_meant_is_refused(query: str) -> None:
+def test_a_query_that_cannot_be_meant_is_refused_with_its_cure(query: str) -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
         reply = await http.get(f"/api/settlements?{query}")
         assert reply.status_code == 400
-        assert query.partition("=")[0] in reply.json()["error"]
+        said = reply.json()["error"]
+        assert query.partition("=")[0] in said
+        assert any(cure in said for cure in ("; use ", "; write ", "; did you mean money?", "; known here: "))
 
     Stage().play_operations(script)
 

@@ -110,6 +110,25 @@ def test_closing_is_no_get() -> None:
     Stage().play_operations(script)
 
 
+@pytest.mark.parametrize("query", ["network=bas", "network=eip155:x", "networks=base"])
+def test_reconcile_takes_no_typing_error_for_nothing_open(query: str) -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        await orphan(stage)
+        reply = await http.get(f"/api/reconcile?{query}")
+        assert (reply.status_code, "network" in reply.json()["error"]) == (400, True)
+
+    Stage().play_operations(script)
+
+
+def test_an_empty_body_is_told_what_to_send() -> None:
+    async def script(stage: Stage, http: httpx.AsyncClient) -> None:
+        json = {"content-type": "application/json"}
+        reply = await http.post("/api/reconcile", headers=json)
+        assert (reply.status_code, "send a JSON object" in reply.json()["error"]) == (400, True)
+
+    Stage().play_operations(script)
+
+
 def test_reconcile_lists_what_is_not_over_and_a_post_takes_up_what_was_left_lying() -> None:
     async def script(stage: Stage, http: httpx.AsyncClient) -> None:
         left = settlement("left", money=Money.CONFIRMED, owner="dead", payer="p")
@@ -119,6 +138,8 @@ def test_reconcile_lists_what_is_not_over_and_a_post_takes_up_what_was_left_lyin
         assert [one["id"] for one in found] == [left.id, id]
         assert found[1]["then"] == "deliver, refund or write off"
         assert (await http.get("/api/reconcile?network=eip155:1")).json() == {"standing": []}
+        named = (await http.get("/api/reconcile?network=base")).json()["standing"]
+        assert [one["id"] for one in named] == [left.id, id]
         assert (await http.post("/api/reconcile")).status_code == 415
         assert await stage.store.get(left.key) == left
         found = (await http.post("/api/reconcile", json={})).json()["standing"]
