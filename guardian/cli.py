@@ -77,7 +77,8 @@ def serve(
 def health(
     ready: Annotated[bool, typer.Option("--ready", help="Ask whether it may be sent traffic.")] = False,
 ) -> None:
-    """Ask the guardian of this machine whether it lives. Exit code 0: yes, 1: no, 2: nobody answers."""
+    """Ask the guardian at GUARDIAN_OPS_LISTEN, else at 127.0.0.1:9402, whether it lives. Exit code 0: yes,
+    1: no, 2: nobody answers."""
     well, said = check_health(os.environ, ready=ready)
     print_lines(said)
     raise typer.Exit(0 if well else 1)

@@ -289,6 +289,24 @@ def test_records_come_from_the_file_where_no_guardian_runs(
     assert not {"body", "signature", "signature_hash"} & set(record)
 
 
+@pytest.mark.parametrize("command", ["orphans", "settlements"])
+def test_a_list_that_ends_at_its_limit_says_that_there_may_be_more(
+    command: str, stored: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "list", "--store", stored, "--limit", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    assert (len(json.loads(told.out)), "--limit" in told.err) == (1, True)
+    assert main([command, "list", "--store", stored, "--limit", "2"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_host_that_nobody_knows_is_said_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["diagnosis", "--ops", "http://guardian.invalid:9402"]) == 2
+    said = capsys.readouterr().err
+    assert "gives no answer (" in said
+    assert "gaierror" not in said
+
+
 def test_on_a_narrow_terminal_ids_stay_whole_and_a_pipe_gets_everything(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -332,6 +332,13 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_2(
     assert (out, err.count("\n")) == ("", 1)
 
 
+def test_an_export_to_a_directory_asks_for_a_file_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["store", "export", "--to", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"guardian: --to: {tmp_path} is a directory; name a file in it\n"
+
+
 def test_an_export_into_a_directory_that_is_not_there_names_it(capsys: pytest.CaptureFixture[str]) -> None:
     fill("sqlite:///a.db", [settlement()])
     assert main(["store", "export", "--store", "sqlite:///a.db", "--to", "gone/all.jsonl"]) == 2

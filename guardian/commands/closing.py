@@ -12,15 +12,23 @@ import typer
 
 from guardian.commands.networks import read_network
 from guardian.commands.output import print_json, print_lines, print_table
-from guardian.commands.records import PARTIES, AsJson, Id, Ops, StoreUrl, orphans
+from guardian.commands.records import PARTIES, AsJson, Id, Ops, orphans
 from guardian.commands.source import Records, View
 from guardian.errors import CannotClose, GuardianError
+from guardian.settings import STORE
 
 if TYPE_CHECKING:
     from guardian.flow.orphans import Close
     from guardian.settlement.record import Settlement
     from guardian.store.protocol import Store
 
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="The store to write to where no guardian runs, or the one that runs does not know the payment "
+        f"[default: GUARDIAN_STORE, else {STORE}]."
+    ),
+]
 By = Annotated[str, typer.Option("--by", help="Your name, for the audit trail.")]
 
 _HEAD = ("ID", "MONEY", "ANSWER", "NETWORK", "AMOUNT", "PAYER", "PAYEE", "CHAIN", "THEN")

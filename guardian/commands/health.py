@@ -27,7 +27,9 @@ def check_health(environ: Mapping[str, str], *, ready: bool = False) -> tuple[bo
         reply = connection.getresponse()
         return reply.status == 200, reply.read(MAX_BYTES).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as fault:
-        message = f"health: no answer at {host}:{port} ({type(fault).__name__}); is guardian serve running?"
+        why = getattr(fault, "strerror", None) or str(fault)[:100] or type(fault).__name__
+        cure = "is guardian serve running? GUARDIAN_OPS_LISTEN says where to ask"
+        message = f"health: no answer at {host}:{port} ({why}); {cure}"
         raise GuardianError(message) from fault
     finally:
         connection.close()

@@ -1,6 +1,7 @@
 """`guardian settlements list | show`, `guardian orphans list | show`: what became of payments."""
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -10,6 +11,7 @@ import typer
 from guardian.commands.output import print_json, print_lines, print_table, write_time
 from guardian.commands.source import Records
 from guardian.errors import GuardianError
+from guardian.settings import OPS_LISTEN, STORE
 from guardian.settlement.states import Money
 
 if TYPE_CHECKING:
@@ -20,14 +22,22 @@ orphans = typer.Typer(help="Payments that were taken and not delivered.")
 
 Ops = Annotated[
     str | None,
-    typer.Option(help="Operations API of the running guardian [default: where GUARDIAN_OPS_LISTEN says]."),
+    typer.Option(
+        help="Operations API of the running guardian [default: where GUARDIAN_OPS_LISTEN says, else "
+        f"http://{OPS_LISTEN}]."
+    ),
 ]
 StoreUrl = Annotated[
-    str | None, typer.Option(help="Store to read when no guardian runs [default: GUARDIAN_STORE].")
+    str | None,
+    typer.Option(
+        help="Use this store itself, also while a guardian runs [default: ask the running guardian; where "
+        f"none runs, GUARDIAN_STORE, else {STORE}]."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Id = Annotated[str, typer.Argument(metavar="ID")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")]
+MOST = 1000
+Limit = Annotated[int, typer.Option(min=1, max=MOST, help="How many, newest first.")]
 
 PARTIES = ("PAYER", "PAYEE", "TRANSACTION")
 _HEAD = ("ID", "MONEY", "ANSWER", "NETWORK", "AMOUNT", "PAYER", "PAYEE", "TRANSACTION", "CREATED")
@@ -47,7 +57,7 @@ def list_settlements(
     for state in money or ():
         if state not in tuple(Money):
             raise GuardianError(f"--money: {state[:40]!r} is no money state; use one of {', '.join(Money)}")
-    _print_page(Records(ops, store).page(money=money or [], orphans=False, limit=limit), as_json)
+    _print_page(Records(ops, store).page(money=money or [], orphans=False, limit=limit), limit, as_json)
 
 
 @settlements.command()
@@ -80,7 +90,7 @@ def list_orphans(
     limit: Limit = 100, ops: Ops = None, store: StoreUrl = None, as_json: AsJson = False
 ) -> None:
     """List payments that were taken and whose caller holds no success."""
-    _print_page(Records(ops, store).page(money=[], orphans=True, limit=limit), as_json)
+    _print_page(Records(ops, store).page(money=[], orphans=True, limit=limit), limit, as_json)
 
 
 @orphans.command("show")
@@ -127,7 +137,9 @@ def _evidence(id: str, ops: str | None, store: str | None) -> dict[str, Any]:
     return found
 
 
-def _print_page(records: list[dict[str, Any]], as_json: bool) -> None:
+def _print_page(records: list[dict[str, Any]], limit: int, as_json: bool) -> None:
+    if len(records) >= limit:  # who works a queue off must not take its newest part for all of it
+        sys.stderr.write(f"the newest {limit}; older ones may follow: --limit shows up to {MOST}\n")
     records = [_shown(record) for record in records]
     if as_json:
         print_json(records)

@@ -25,6 +25,7 @@ TIMEOUT_S: Final = 10.0
 MAX_BYTES: Final = 64 * 1024 * 1024  # a page of a thousand records with full audit trails is a tenth
 _SQLITE: Final = "sqlite:///"
 _WHOSE: Final = "is it the guardian's?"
+_START: Final = "start guardian serve, or name the one that runs with --ops"
 _ASKER: Final = (400, 409)
 """What is wrong then is what was asked, and the answer names the field."""
 
@@ -87,9 +88,7 @@ class Records:
             answer = _from_operations(self._operations(), path, content)
         except NobodyListens:
             if self.ops or offline is None:
-                raise GuardianError(
-                    f"--ops: nothing listens at {self._operations()}; start guardian serve"
-                ) from None
+                raise GuardianError(f"--ops: nothing listens at {self._operations()}; {_START}") from None
             return self._in_store(offline, reading=False)
         if answer is None and self.store and not self.ops and offline is not None:
             return with_store(read_store(self.environ, self.store), offline)
@@ -100,9 +99,7 @@ class Records:
         try:
             return _from_operations(self._operations(), path)
         except NobodyListens:
-            raise GuardianError(
-                f"--ops: nothing listens at {self._operations()}; start guardian serve"
-            ) from None
+            raise GuardianError(f"--ops: nothing listens at {self._operations()}; {_START}") from None
 
     def read(self, path: str, read: Offline) -> Any:
         """What the running guardian answers to a GET; `read` reads it from the store where none runs. None
@@ -113,7 +110,7 @@ class Records:
             return _from_operations(self._operations(), path)
         except NobodyListens:
             if self.ops:
-                raise GuardianError(f"--ops: nothing listens at {self.ops}; start guardian serve") from None
+                raise GuardianError(f"--ops: nothing listens at {self.ops}; {_START}") from None
             return self._in_store(read, reading=True)
 
     def _in_store(self, script: Offline, *, reading: bool) -> Any:
@@ -146,17 +143,14 @@ def _from_operations(base: str, path: str, content: object = None) -> Any:
     except ConnectionRefusedError as error:
         raise NobodyListens from error
     except (OSError, http.client.HTTPException) as error:
-        raise GuardianError(
-            f"--ops: {base} gives no answer ({type(error).__name__}); is it the guardian's?"
-        ) from error
+        why = getattr(error, "strerror", None) or str(error)[:100] or type(error).__name__
+        raise GuardianError(f"--ops: {base} gives no answer ({why}); {_WHOSE}") from error
     finally:
         connection.close()
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise GuardianError(
-            f"--ops: {base} answers {reply.status} without JSON; is it the guardian's?"
-        ) from error
+        raise GuardianError(f"--ops: {base} answers {reply.status} without JSON; {_WHOSE}") from error
     if reply.status == 404:
         return None
     if reply.status != 200:

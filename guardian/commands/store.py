@@ -16,7 +16,7 @@ import typer
 from guardian.commands.output import print_error, print_json, print_lines
 from guardian.commands.source import with_store
 from guardian.errors import GuardianError, StoreUnavailable
-from guardian.settings import read_store
+from guardian.settings import STORE, read_store
 from guardian.store.ledger import STOP
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The store as a whole: copy it, move it, check it.")
 
-StoreUrl = Annotated[str | None, typer.Option(help="The store's URL [default: GUARDIAN_STORE].")]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option(help=f"The store's URL [default: GUARDIAN_STORE, else {STORE}]."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 LONGEST_LINE = 16 * 1024 * 1024
@@ -180,6 +183,8 @@ def _writing(to: Path | None) -> Iterator[IO[bytes]]:
         return
     if not to.parent.is_dir():
         raise GuardianError(f"--to: there is no directory {to.parent}; make it, or name another file")
+    if to.is_dir():
+        raise GuardianError(f"--to: {to} is a directory; name a file in it")
     part = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

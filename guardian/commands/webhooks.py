@@ -58,7 +58,9 @@ def forget(name: Annotated[str, typer.Argument(metavar="NAME")], ops: Ops = None
     """Drop the events of a webhook that is in the policy no longer; nobody will hear of them."""
     told = Records(ops).told("/api/webhooks/forget", {"webhook": name}, None)
     if told is None:
-        raise GuardianError(f"NAME: nothing waits for {name[:80]!r}; `guardian webhooks list` shows what does")
+        raise GuardianError(
+            f"NAME: nothing waits for {name[:80]!r}; `guardian webhooks list` shows what does"
+        )
     if not isinstance(told, dict) or "dropped" not in told:
         raise GuardianError("--ops: what answers there knows no webhooks; is it the guardian's?")
     print_lines(f"{told['dropped']} events dropped")
