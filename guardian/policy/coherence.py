@@ -23,6 +23,10 @@ _ORDERED: Final = (
 )
 """Section, and two keys of it of which the first may not be more than the second."""
 
+SHORTEST_RETENTION_S: Final = 3600.0
+"""Far above what clocks and chains may differ by: within that a settled payload that no record knows any more
+cannot be told from a new one."""
+
 
 def refuse_incoherent(policy: "Policy") -> None:
     """Raise Misplaced (or ValueError, for what has no place) for the first thing that does not agree."""
@@ -34,6 +38,10 @@ def refuse_incoherent(policy: "Policy") -> None:
     _refuse_missing_defaults(policy)
     _refuse_out_of_place(policy)
     refuse_senseless(policy)
+    if policy.retention_s < SHORTEST_RETENTION_S:
+        law = "law 4 (one authorization, one settlement, one delivery)"
+        why = "forgotten so soon, a payment may be delivered again"
+        raise Misplaced(("retention",), f"{law}: {why}; write 1h or more")
     for section, low, high in _ORDERED:
         _refuse_disorder(policy, section, low, high)
 

@@ -160,7 +160,8 @@ class Policy(Section):
     )
     retention_s: Duration = Field(
         default=90 * 86400.0,
-        description="How long the record of a finished settlement is kept; open ones and orphans stay.",
+        description="How long the record of a finished settlement is kept, `1h` at least; open ones and "
+        "orphans stay.",
     )
     tests: tuple[Case, ...] = Field(
         default=(),

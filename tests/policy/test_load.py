@@ -66,6 +66,7 @@ def test_the_shipped_file_is_sound() -> None:
         (HEAD + "zzzzzzzz: 1\n", (3, 1), "known here: version, default, facilitators, networks"),
         (HEAD + "settle:\n  hold: 25\n", (4, 9), "'25' has no unit; write 25s"),
         (HEAD + "settle: {hold: 0s}\n", (3, 16), "'0s' is too small; write more than 0"),
+        (HEAD + "retention: 59m\n", (3, 12), "law 4 (one authorization, one settlement, one delivery)"),
         (HEAD + "settle: {hold: 90s}\n", (3, 16), "hold_without_hash (80s) is shorter than hold (90s)"),
         (HEAD + "settle: {reuse_orphans: maybe}\n", (3, 25), "none of same_resource, same_payee, off"),
         (HEAD + "retry: {attempts: 0}\n", (3, 19), "'0' is too small; write 1 or more"),
