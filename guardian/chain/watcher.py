@@ -330,7 +330,6 @@ class Watcher:
                 continue
             self.watch(kept.target, kept.tell)
             if undone:
-                self._on_error(f"{self.network}: a reorganisation undid {kept.paid.transaction}")
                 self._tell(self._watches[kept.target.key], Reorged(kept.paid.transaction))
 
     def _tell(self, watch: Watch, finding: Finding) -> None:

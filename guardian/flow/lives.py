@@ -103,9 +103,6 @@ class Lives:
         self._tell_of_orphan(live)
         if new.money in IN_DOUBT and old.money not in IN_DOUBT:
             log.warning("in doubt: the chain is asked", extra=facts(live) | {"reason": new.reason})
-        if self._watch.watching(live.key) and live.key not in self._all:  # a reorganisation undid its proof
-            self._all[live.key] = live
-            self.claimed(live)
         if not live.callers:  # nobody else lets go of it, now or later; what moved it is not done with it yet
             asyncio.get_running_loop().call_soon(self.forget, live)
 

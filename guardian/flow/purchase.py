@@ -17,7 +17,7 @@ from guardian.flow.parts import Call, Generation, Parts, Visit, log
 from guardian.flow.replicas import Replicas
 from guardian.flow.signatures import Signatures
 from guardian.flow.watch import Watch
-from guardian.settlement.purchase import is_forsaken, same_purchase
+from guardian.settlement.purchase import is_forsaken, same_purchase, stands
 from guardian.settlement.record import FACILITATOR, Settlement
 from guardian.settlement.states import IN_DOUBT, PAID, AnswerEvent
 from guardian.wire.payment import Payment
@@ -74,7 +74,7 @@ class Purchases:
         for first in found:
             if first.plane != FACILITATOR or first.key == record.key or first.paid_by:
                 continue
-            if not (first.orphan or first.money in IN_DOUBT):
+            if not stands(first):
                 continue
             if reuse == "off" and first.money not in IN_DOUBT:
                 continue

@@ -47,6 +47,7 @@ class SettleFlow:
         self.replicas = Replicas(parts)
         self.watch = Watch(parts, self.replicas)
         self.lives = Lives(parts, self.watch)
+        self.watch.attach, self.watch.let_go = self.lives.attach, self.lives.forget
         self.health = Health(parts, self.replicas.leads)
         self.lives.told.append(self.health.moved)
         self._sender = Sender(parts, self.watch)

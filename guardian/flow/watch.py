@@ -6,7 +6,7 @@ Only here does a finding touch a record. Sending again after the chain showed th
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from guardian.chain.target import (
     Cancelled,
@@ -48,6 +48,8 @@ class Watch:
         self._parts = parts
         self._replicas = replicas
         self.send_again: Callable[[Live], None] = lambda live: None
+        self.attach: Callable[[Settlement], Awaitable[Live]]
+        self.let_go: Callable[[Live], None] = lambda live: None
         self._watched: dict[str, Target] = {}
 
     def begin(self, live: Live) -> None:
@@ -117,7 +119,7 @@ class Watch:
             case Reverted(transaction=transaction):
                 await live.fact("reverted", transaction, hint=live.record.hint)
             case Reorged(transaction=transaction):
-                await self._reorged(live, target, transaction)
+                await self._reorged(live.record, transaction)
             case Unused(in_mempool=in_mempool):
                 await self._seen_unused(live, in_mempool)
                 if not live.callers:
@@ -152,11 +154,29 @@ class Watch:
         over = record.answer is Answer.ACCEPTED
         return {"body": b"" if over or not record.body else stripped(record.body)}
 
-    async def _reorged(self, live: Live, target: Target, transaction: str) -> None:
-        """What was proven is so no more; the watch goes on, and may prove it again or prove it away."""
-        self._watched[live.key] = target
-        await live.fact("reorged", transaction, chain_proven=False)
+    async def _reorged(self, known: Settlement, transaction: TxHash) -> None:
+        """What was proven is in doubt again, and nobody is handed it meanwhile; the watch goes on, and may
+        prove it again or away. It was let go of when it was proven, and others may have attached since."""
+        live = await self.attach(known)
+        live.held += 1
+        try:
+            await live.refresh()
+            await self._undone(live, transaction)
+            self._watched.pop(live.key, None)
+            self.begin(live)
+        finally:
+            live.held -= 1
+            self.let_go(live)
         log.error("a reorganisation has undone a transfer that was told as paid", extra=facts(live))
+
+    async def _undone(self, live: Live, transaction: TxHash) -> None:
+        """A doubt once more; but what a person has closed as an orphan stays closed."""
+        learnt = {"chain_proven": False, "hint": transaction}
+        if not live.record.closed_by:
+            more = {"transaction": None, "tainted": True}
+            if await live.money(MoneyEvent.CHAIN_UNDONE, transaction, **learnt, **more):
+                return
+        await live.fact("reorged", transaction, **learnt)
 
     async def _settled_before_us(self, live: Live, block: int) -> bool:
         """A payment that was over before it came here has bought its goods elsewhere: its signature
@@ -185,9 +205,10 @@ class Watch:
         if live.record.unpaid:
             record = live.record
             self._parts.telemetry.unpaid_found(record.network)
-            self._parts.diagnosis.of_facilitator(
-                Kind.FACILITATOR_LIES, record.facilitator, record.network, record.id
-            )
+            if not any(line.name == MoneyEvent.CHAIN_UNDONE for line in record.events):
+                self._parts.diagnosis.of_facilitator(
+                    Kind.FACILITATOR_LIES, record.facilitator, record.network, record.id
+                )
             log.error(
                 "unpaid: a facilitator reported success and the chain has no transfer", extra=facts(live)
             )

@@ -84,17 +84,18 @@ def _is_over(record: Settlement) -> bool:
     return record.answer is Answer.ACCEPTED or bool(record.closed_by)
 
 
+def stands(record: Settlement) -> bool:
+    """In doubt or charged for nothing: the next payment of the purchase waits for it. Not one that has bought
+    its delivery, and that a reorganisation has put in doubt again."""
+    return record.orphan or (record.money in IN_DOUBT and record.answer is not Answer.ACCEPTED)
+
+
 def blocks(other: Settlement, new: Settlement) -> bool:
     """Whether `other` forbids sending `new`: same purchase, and in doubt or charged for nothing.
 
     A record that another one paid for never moved money of its own, so it blocks nobody.
     """
-    return (
-        (other.money in IN_DOUBT or other.orphan)
-        and not other.paid_by
-        and other.key != new.key
-        and same_bought(other, new)
-    )
+    return stands(other) and not other.paid_by and other.key != new.key and same_bought(other, new)
 
 
 def is_disposable(record: Settlement) -> bool:

@@ -34,6 +34,7 @@ class MoneyEvent(StrEnum):
     RESENT = "resent"  # the same authorization again, nonce shown unused
     CHAIN_PAID = "chain_paid"  # the transfer stands in a block deep enough
     CHAIN_UNPAID = "chain_unpaid"  # proof that it never can or did move
+    CHAIN_UNDONE = "chain_undone"  # a reorganisation took back the transfer that was shown
 
 
 class Answer(StrEnum):
@@ -70,10 +71,12 @@ MONEY: dict[Money, dict[MoneyEvent, Money]] = {
         MoneyEvent.CHAIN_PAID: Money.CONFIRMED,
         MoneyEvent.DOUBT: Money.UNRESOLVED,
     },
-    # A facilitator's success is kept, not trusted (law 8): the chain may still deny it.
+    # A facilitator's success is kept, not trusted (law 8): the chain may still deny it. What the chain itself
+    # has shown may be undone by a reorganisation deeper than the confirmations: a doubt like any other.
     Money.CONFIRMED: {
         MoneyEvent.CHAIN_PAID: Money.CONFIRMED,
         MoneyEvent.CHAIN_UNPAID: Money.FAILED,
+        MoneyEvent.CHAIN_UNDONE: Money.POLLING,
     },
     Money.FAILED: {},
     Money.UNRESOLVED: {
@@ -88,10 +91,10 @@ MONEY: dict[Money, dict[MoneyEvent, Money]] = {
         MoneyEvent.CHAIN_PAID: Money.CONFIRMED_LATE,
         MoneyEvent.CHAIN_UNPAID: Money.FAILED_ORPHANED,
     },
-    # Also what the chain has shown may be undone by a reorganisation deeper than the confirmations.
     Money.CONFIRMED_LATE: {
         MoneyEvent.CHAIN_PAID: Money.CONFIRMED_LATE,
         MoneyEvent.CHAIN_UNPAID: Money.FAILED_ORPHANED,
+        MoneyEvent.CHAIN_UNDONE: Money.POLLING,
     },
     Money.FAILED_ORPHANED: {},
 }

@@ -34,6 +34,7 @@ LEARNT: dict[MoneyEvent, dict[str, Any]] = {
     MoneyEvent.DOUBT: {"tainted": True},
     MoneyEvent.CHAIN_PAID: {"chain_proven": True, "transaction": TX},
     MoneyEvent.CHAIN_UNPAID: {"chain_proven": True},
+    MoneyEvent.CHAIN_UNDONE: {"chain_proven": False, "transaction": None, "tainted": True},
 }
 
 

@@ -20,7 +20,7 @@ from guardian.settlement.states import (
     money_after,
 )
 
-CHAIN = {MoneyEvent.CHAIN_PAID, MoneyEvent.CHAIN_UNPAID}
+CHAIN = {MoneyEvent.CHAIN_PAID, MoneyEvent.CHAIN_UNPAID, MoneyEvent.CHAIN_UNDONE}
 
 
 def test_every_state_has_a_row() -> None:
