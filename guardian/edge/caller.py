@@ -46,13 +46,14 @@ class Caller:
         self._most = most
         self._keep: list[bytes] | None = []
         self._keep_bytes = keep
+        self._sends_up = False
         self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     async def kept(self) -> bytes | None:
         """The whole body; None where it is longer than what is kept, or does not come."""
-        if self._task is not None:  # the upstream may have replied before the body was whole
+        if self._sends_up:  # the upstream may have replied before the body was whole
             await self._ended.wait()
         return None if self._keep is None else b"".join(self._keep)
 
@@ -63,6 +64,7 @@ class Caller:
 
     def send_up(self, exchange: Exchange, *, chunked: bool, expects: bool) -> None:
         """Pass the body on, then listen; what goes wrong fails the exchange."""
+        self._sends_up = True
         self._spawn(self._send_up(exchange, chunked, expects))
 
     async def read_whole(self) -> bytes:

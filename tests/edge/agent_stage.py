@@ -241,7 +241,8 @@ class Stage:
             guardian.close()
             server.close()
             await server.wait_closed()
-            await asyncio.gather(*state.tasks)
+            async with asyncio.timeout(LIMIT_S):
+                await asyncio.gather(*state.tasks)
             await self.parts.store.close()
 
     async def _app(self, upstreams: Upstreams) -> DataPort:

@@ -121,6 +121,25 @@ def test_a_402_that_came_before_the_body_waits_for_it(chunked: bool) -> None:
     play(flow, script)
 
 
+def test_a_402_that_takes_its_time_meets_the_flow_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        caller, "LISTEN_AFTER_S", 0.0
+    )  # whether the caller leaves is looked at before it comes
+    flow = Flow(passes)
+
+    async def script(stage: Stage) -> None:
+        async def demands(asked: Asked) -> None:
+            head, _, body = DEMAND.partition(b"{")
+            await asked.say(head)
+            await asked.say(b"{" + body)
+
+        stage.upstream.script = demands
+        assert (await stage.ask(b"/weather/x")).status == 402
+        assert len(flow.handed) == 1
+
+    play(flow, script)
+
+
 def test_a_402_to_a_caller_that_leaves_amid_its_body_meets_no_flow() -> None:
     flow = Flow(passes)
 
