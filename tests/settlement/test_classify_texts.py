@@ -447,6 +447,20 @@ def test_a_key_that_another_request_has_used_refuses_this_one_and_a_used_nonce_d
     assert outcome(409, {"error": "idempotency_conflict_in_progress"}) is Outcome.SETTLEMENT
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Invalid payment: authorization already used for another request",
+        "Invalid signature: already used by another request",
+        "invalid payload: nonce already used by another request",
+        "EIP-3009 authorization invalid | was already used with a different payload",
+    ],
+)
+def test_an_authorization_that_another_request_has_used_has_moved_money(text: str) -> None:
+    for status, body in replies(text):
+        assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
+
+
 def test_on_verify_a_look_that_failed_may_succeed_later() -> None:
     said = {
         "isValid": False,

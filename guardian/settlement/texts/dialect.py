@@ -16,9 +16,9 @@ _DENIED = re.compile(
     r"https?://(?:errors\.pydantic\.dev|tools\.ietf\.org|datatracker\.ietf\.org)[^ |]{0,120}|"
     r"\bnothing (?:was|has been) (?:submitted|sent|broadcast)(?: and no funds (?:were |"
     r"have )?moved)?(?=[.;!|]|$)|"
-    # a key of the request, not the payment
-    r"\balready (?:been )?used (?:for|with|by) (?:a |an )?(?:another|different|other) (?:request(?: body)?|"
-    r"payload|body)\b"
+    # a key of the request: of an authorization, a nonce or a payment the same words tell of a settlement
+    r"\bidentifier (?:was |is |has )?already (?:been )?used (?:for|with|by) (?:a |an )?(?:another|different|"
+    r"other) (?:request(?: body)?|payload|body)\b"
 )
 
 DECLARATION = re.compile(r"\bfunction:? [\w ]{1,80}\([^()]{0,600}\)")  # names every parameter: validAfter …
