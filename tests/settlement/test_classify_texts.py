@@ -206,7 +206,16 @@ def test_a_sign_of_doubt_beats_everything_else_in_the_text(text: str, sign: str)
 def test_whatever_became_of_the_question_for_a_price_nothing_was_signed(text: str) -> None:
     for status, body in replies(text):
         assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.TRANSIENT
-    for later in (f"broadcast, then {text}", f"{text}: retry 2", f"{text} while waiting for the receipt"):
+    for later in (
+        f"broadcast, then {text}",
+        f"{text}: retry 2",
+        f"{text} while waiting for the receipt",
+        f"settlement timed out: {text}",
+        f"{text} | the settlement timed out",
+        f"payment not visible yet, resubmission: {text}",
+        f"bump fee: {text}",
+        f"speed up: {text}",
+    ):
         for status, body in replies(later):
             assert classify_reply(Operation.SETTLE, status, body).outcome is Outcome.SETTLEMENT
 
@@ -427,6 +436,14 @@ def test_where_no_connection_stood_nothing_went_over_it(step: str) -> None:
             assert outcome(500, {"error": "settlement_failed", "message": more}) is Outcome.SETTLEMENT
     assert outcome(500, {"error": f"{refused}i/o timeout"}) is Outcome.SETTLEMENT
     assert outcome(500, {"error": "dial tcp 10.0.0.1:443: connect: connection refused"}) is Outcome.SETTLEMENT
+
+
+@pytest.mark.parametrize("step", ["verify settlement", "monitor", "check the outcome"])
+def test_who_connects_for_a_later_step_may_have_sent_it(step: str) -> None:
+    text = "failed to connect to RPC: dial tcp 127.0.0.1:8545: connect: connection refused"
+    assert outcome(500, {"error": f"failed to connect to network: {text}"}) is Outcome.TRANSIENT
+    assert outcome(500, {"error": f"{step}: {text}"}) is Outcome.SETTLEMENT
+    assert outcome(200, failed("settlement_failed", f"{step}: {text}")) is Outcome.SETTLEMENT
 
 
 def test_gas_money_is_found_behind_two_words_for_the_same_failure() -> None:

@@ -85,8 +85,10 @@ FEE_READ = text_rule(
 UNREACHED = text_rule(
     "unreached",
     Sign.BEFORE,
-    r"\bfailed to (?:(?:send|submit|broadcast) (?:the |a )?(?:raw |signed )?(?:transaction|tx)|"
-    r"connect to (?:the )?(?:rpc|node|network)) ?: (?:post [^ ]{1,200} ?: )?"
+    r"(?:\bfailed to (?:send|submit|broadcast) (?:the |a )?(?:raw |signed )?(?:transaction|tx) ?: |"
+    # with nothing in front: who has sent it connects again to see what became of it
+    r"(?:^|\|) *(?:error: )?(?:failed to connect to (?:the )?(?:rpc|node|network) ?: ){1,2})"
+    r"(?:post [^ ]{1,200} ?: )?"
     r"dial tcp[^|:]{0,60}(?::\d{1,5})?: (?:connect: (?:connection refused|no route to host|"
     r"network is unreachable)|lookup [^|]{1,120}: no such host)(?= ?\||$)",
 )

@@ -157,8 +157,10 @@ def read_text(text: str) -> TextRule:
 
 def _before_sending(found: TextRule, words: str) -> TextRule | None:
     """A call that a connection was lost to, or never had, where it is known that nothing had gone out."""
-    if found.sign is Sign.TIME and FEE_READ.pattern.search(words):
-        return FEE_READ
+    if found.sign is Sign.TIME and (asked := FEE_READ.pattern.search(words)):
+        others = words[asked.end() :].partition("|")[2]  # up to there stands what became of the question
+        beside = f"{words[: asked.start()]} | {others}"
+        return FEE_READ if _first(beside, TIME_RULES) is _NONE else None
     rest = UNREACHED.pattern.sub(" ", words)
     silent = rest != words and _first(NOT_SENT.sub(" ", rest), _TELLING) is _NONE
     return UNREACHED if silent else None

@@ -85,6 +85,8 @@ SENT_RULES = (
         r"\b(?:first|second|third|last|final|previous|earlier|prior) attempt\b|"
         r"\bmax(?:imum)? (?:retries|attempts)\b",
         r"\bidempoten\w+\b",
+        # a price that is asked for once more is that of the transaction which takes the first one's place
+        r"\bbump(?:s|ed|ing)?\b|\bspe(?:ed|eds|eding|d) ?up\b|\bresubmi(?:ssion|tted|tting)\b|\bstuck\b",
         r"\b(?:executed|succeeded|settled|unsuccessful)\b|\bnot successful\b|"
         r"\b(?:settlement|payment|bundle) reverted\b",
         r"\bsent (?:the |a |your )?(?:payment|transfer|settlement)\b|"
