@@ -81,11 +81,13 @@ _BILL = re.compile(r"\bvalid payment method is required\b", re.IGNORECASE)
 
 _CHECKED = re.compile(
     r"(?:^|\| *)verification failed: |"
-    r"\bthe contract function .{1,60} reverted with the following reason:",
+    r"\bthe contract function \W{0,3}(?:(?:transfer|receive)WithAuthorization|permit\w{0,40}|settle\w{0,40})"
+    r"\W{0,3} reverted with the following reason:",
     re.IGNORECASE,
 )
 """What a settle says that verifies before it sends anything ("settlement verification" comes after); and viem
-of a call that a node tried out: of a transaction in a block it has the receipt and no reason."""
+of the payment's call that a node tried out: of a transaction in a block it has the receipt and no reason. Of
+another call (a split of the fees, say) it may say so when the payment was made."""
 
 _SAYS_SUCCESS = re.compile(rb"""success["'\\]*\s*[:=]\s*true""", re.IGNORECASE)
 """A yes in what is no whole reply: cut off, garbled, or inside something else."""
