@@ -156,7 +156,7 @@ class Buys:
             self._signatures.pop(_buyer(new), None)
             telemetry.bought(new.route, "delivered_late" if new.tainted else "delivered")
         self._spending.moved(old, new)
-        if new.money in UNPAID and old.money not in UNPAID and new.vouched:
+        if new.money in UNPAID and old.money not in UNPAID and new.vouched and not new.undone:
             self._diagnosed(Kind.RECEIPT_LIES, new)
             log.error("a receipt says paid and the chain has no transfer", extra=facts(live))
         if new.chain_proven and not old.chain_proven and not live.callers and is_charged_on_4xx(new):

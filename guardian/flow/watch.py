@@ -205,7 +205,7 @@ class Watch:
         if live.record.unpaid:
             record = live.record
             self._parts.telemetry.unpaid_found(record.network)
-            if not any(line.name == MoneyEvent.CHAIN_UNDONE for line in record.events):
+            if not record.undone:
                 self._parts.diagnosis.of_facilitator(
                     Kind.FACILITATOR_LIES, record.facilitator, record.network, record.id
                 )

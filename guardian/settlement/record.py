@@ -118,6 +118,11 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         nothing."""
         return is_unpaid(self.money, self.answer) and self.plane == FACILITATOR and not self.paid_by
 
+    @property
+    def undone(self) -> bool:
+        """The chain has shown its transfer and taken it back: who said that it was paid told no lie."""
+        return any(line.name == MoneyEvent.CHAIN_UNDONE for line in self.events)
+
 
 def begun(fresh: Settlement, money: Money, note: str = "") -> Settlement:
     """A new record with the first line of its audit trail: claimed, and to be sent at once or not."""

@@ -6,6 +6,7 @@ from guardian.chain.target import Expired, Paid, Reorged
 from guardian.flow.diagnosis import Kind
 from guardian.settlement.record import Settlement
 from guardian.settlement.states import Answer, Money
+from tests.flow.buy_scene import BuyScene, goods, signed
 from tests.flow.scene import OTHER_TX, TX, Scene, settled, signed_payment
 
 LOST = httpx.ReadTimeout("no reply")
@@ -88,3 +89,18 @@ def test_a_delivery_whose_payment_was_undone_for_good_is_unpaid_and_nobodys_lie(
         assert Kind.FACILITATOR_LIES not in {one.kind for one in scene.guardian.parts.diagnosis.all()}
 
     Scene(settled()).play(script)
+
+
+def test_a_receipt_whose_payment_was_undone_for_good_is_no_lie_of_its_seller() -> None:
+    async def script(scene: BuyScene) -> None:
+        await scene.buy(signed())
+        scene.chain.say(Paid(TX, 7, 1))
+        await scene.until_record(lambda record: record.chain_proven)
+        scene.chain.say(Reorged(TX))
+        await scene.until_record(lambda record: record.money is Money.POLLING)
+        scene.chain.say(Expired(99))
+        record = await scene.until_record(lambda record: record.money is Money.FAILED_ORPHANED)
+        assert record.vouched
+        assert Kind.RECEIPT_LIES not in {one.kind for one in scene.guardian.parts.diagnosis.all()}
+
+    BuyScene(lambda: goods(success=True, transaction=TX)).play(script)
