@@ -45,4 +45,6 @@ def _ready(live: Live) -> bool:
     record = live.record
     if live.paid:
         return record.transaction is not None or not record.watched
+    if live.in_doubt and live.handed_out:  # undone by a reorganisation: it buys nothing more, whatever comes
+        return True
     return live.final or (live.in_doubt and not record.watched and not live.sending)

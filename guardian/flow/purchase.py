@@ -125,7 +125,7 @@ class Purchases:
             first.callers, first.others = first.callers + 1, first.others + 1
             try:
                 await self._holding.hold(first, visit)
-                if call.gone or not first.final:
+                if call.gone or not (first.final or first.handed_out):
                     await self._not_yet(live, first, call)
                     return True
                 reuses = _reuse(live.record, call.generation) != "off"
