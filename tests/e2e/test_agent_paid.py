@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import HOLDS, NO_CIRCUIT
@@ -16,6 +17,7 @@ from stage import PRICE, until
 
 from guardian.flow.evidence_check import check_bundle, check_on_chain
 from guardian.sandbox.buyer_py import Purchase, buy_now, send_payment, sign_payment
+from guardian.sandbox.cable import Cable
 from guardian.sandbox.world import RunningGuardian, RunningSeller, SellerKind, World, buy_ts
 
 pytestmark = pytest.mark.e2e
@@ -26,7 +28,8 @@ PAIRS: list[tuple[str, SellerKind]] = [("py", "py"), ("ts", "ts"), ("py", "ts"),
 @dataclass(frozen=True, slots=True)
 class Sidecar:
     """A guardian with a route to each seller. The sellers settle at the misbehaving facilitator itself;
-    `guarded` is one that settles through this guardian: it stands on both sides of it."""
+    `guarded` is one that settles through this guardian: it stands on both sides of it. `far` is the first
+    seller from afar, each packet a tenth of a second later."""
 
     world: World
     guardian: RunningGuardian
@@ -95,9 +98,12 @@ def _sidecar(world: World, hold: str, kinds: tuple[SellerKind, ...]) -> Iterator
 
     guardian = world.start_guardian(policy())
     sellers["guarded"] = world.start_seller("py", guardian.url)
-    guardian.policy.write_text(policy())
-    until(lambda: guardian.get("/api/policy")["version"] == 2)
-    with ThreadPoolExecutor(8) as pool:
+    near = urlsplit(sellers["py"].url)
+    with Cable("127.0.0.1", near.port or 80) as cable, ThreadPoolExecutor(8) as pool:
+        cable.slow(0.1)
+        sellers["far"] = replace(sellers["py"], url=f"http://127.0.0.1:{cable.port}{near.path}")
+        guardian.policy.write_text(policy())
+        until(lambda: guardian.get("/api/policy")["version"] == 2)
         yield Sidecar(world, guardian, sellers, pool)
 
 
@@ -134,7 +140,7 @@ def stays_paid_once(sidecar: Sidecar, payer: LocalAccount) -> None:
     paid_once(sidecar, payer)
 
 
-@pytest.mark.parametrize(("buyer", "name"), [*PAIRS, ("py", "guarded")])
+@pytest.mark.parametrize(("buyer", "name"), [*PAIRS, ("py", "guarded"), ("py", "far")])
 def test_a_purchase_passes_unchanged_and_is_on_record(patient: Sidecar, buyer: str, name: str) -> None:
     payer = patient.payer()
     if buyer == "ts":
@@ -149,7 +155,7 @@ def test_a_purchase_passes_unchanged_and_is_on_record(patient: Sidecar, buyer: s
     assert (record["route"], record["watched"]) == (name, True)
 
 
-@pytest.mark.parametrize("name", ["py", "ts", "guarded"])
+@pytest.mark.parametrize("name", ["py", "ts", "guarded", "far"])
 def test_an_agent_that_waits_gets_its_goods_when_the_block_is_late(patient: Sidecar, name: str) -> None:
     payer = patient.payer()
     with patient.blocks_held_back():
