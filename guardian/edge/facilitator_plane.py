@@ -156,7 +156,7 @@ class FacilitatorPlane:
         except (Unfinished, TimeoutError):
             return await _refuse(send, 400, "/settle", "body", "an unfinished body", "send it whole")
         if b"paymentPayload" in body:
-            return await _not_there(generation, "/settle", path, send)
+            return await _not_there(generation, "/settle", path, send, _URL_CURE)
         await self._pass(generation, only, path, scope, _again(body, receive), send)
 
     def _full(self) -> Refusal | None:
@@ -295,9 +295,11 @@ def _named_wrongly(meant: str) -> str:
     return guarded if meant.startswith("/facilitators/") and guarded in _AS_MEANT else ""
 
 
-async def _not_there(generation: Generation, guarded: str, path: str, send: Send) -> None:
+async def _not_there(
+    generation: Generation, guarded: str, path: str, send: Send, more_cure: str = ""
+) -> None:
     names = ", ".join(f"/facilitators/{f.name}{guarded}" for f in generation.policy.facilitators)
-    cure = f"nothing was sent; there is {names or 'no facilitator in the policy'}{_URL_CURE}"
+    cure = f"nothing was sent; there is {names or 'no facilitator in the policy'}{more_cure}"
     await _refuse(send, 404, guarded, "path", path[:80], cure)
 
 

@@ -216,7 +216,6 @@ class Files:
 
     def __init__(self, path: Path) -> None:
         """Raises StoreUnavailable where one is not there."""
-        self._path = path
         names = (str(path), f"{path}-wal", f"{path}.lock")
         try:
             self._opened = {name: _identity(name) for name in names}

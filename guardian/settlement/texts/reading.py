@@ -184,10 +184,12 @@ def _estimated(found: TextRule, words: str) -> TextRule:
 def read_check(text: str) -> TextRule:
     """What a text says where nothing can have been sent: validation language beside any other word."""
     rule = read_text(text)
+    if len(text) > MAX_TEXT:
+        return rule
     words = plain(text)
     if rule.name == "doubt" and FAILED_READ.search(words):
         return _READ
-    if rule.sign not in (Sign.NONE, Sign.CATCH_ALL) or len(text) > MAX_TEXT:
+    if rule.sign not in (Sign.NONE, Sign.CATCH_ALL):
         return rule
     if CRASH.search(words) or FOREIGN.search(words):
         return rule
